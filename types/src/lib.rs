@@ -1,0 +1,44 @@
+//! Cairn's data: ids, transactions, blocks, votes, certificates, trees and receipts, with the
+//! canonical bytes that are hashed and signed. Pure data: no I/O, no clock, no randomness, and no
+//! signature is checked here (see [`Verified`]).
+//!
+//! `docs/FORMATS.md` is the specification of every byte in this crate.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+pub mod block;
+pub mod certificate;
+pub mod codec;
+pub mod genesis;
+pub mod hash;
+pub mod id;
+pub mod identity;
+pub mod key;
+pub mod log;
+pub mod message;
+pub mod node_record;
+pub mod receipt;
+pub mod record;
+pub mod safety;
+pub mod signing;
+pub mod transaction;
+pub mod tree;
+pub mod validator;
+pub mod verified;
+
+pub use block::{Block, CertifiedBlock, Header, Slot};
+pub use certificate::{BlockCert, CertFault, CommitCert, QuorumCert, TimeoutCert, TimeoutEntry};
+pub use codec::{DecodeError, decode, encode};
+pub use genesis::{Admission, Genesis, Params};
+pub use hash::{Context, Hash};
+pub use id::{Address, BlockId, ChainId, Epoch, Height, ProofId, TxId, ValidatorIndex, View};
+pub use key::{PublicKey, Scheme, Signature};
+pub use message::{Carried, CommitVote, Message, Proposal, Status, Timeout, Vote};
+pub use record::Record;
+pub use transaction::{
+    AuthenticatedTx, KeyRef, Payload, Proof, ProofKind, SignedTransaction, Transaction, TreeKind, TxFault,
+};
+pub use validator::{Validator, ValidatorSet};
+pub use verified::Verified;

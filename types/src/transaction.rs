@@ -1,0 +1,329 @@
+//! Transactions and the PROOF payload (FORMATS, "Transactions").
+
+use std::io::{Read, Result as IoResult};
+use std::sync::Arc;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use thiserror::Error;
+
+use crate::codec::{encode, invalid};
+use crate::hash::{Context, Hash};
+use crate::id::{Address, ChainId, ProofId, TxId};
+use crate::identity::IdentityOp;
+use crate::key::{PublicKey, Signature};
+use crate::signing::Tag;
+
+/// The only transaction version.
+pub const TRANSACTION_VERSION: u8 = 1;
+/// Proofs in one transaction, at most.
+pub const PROOFS_MAX: usize = 256;
+/// Bytes of a proof's `reference`, at most.
+pub const REFERENCE_BYTES_MAX: usize = 128;
+/// Bytes of a proof's `metadata`, at most.
+pub const METADATA_BYTES_MAX: usize = 1_024;
+/// Keys that sign one transaction, at most. Bounds verification work before any signature is looked at.
+pub const KEYS_MAX: usize = 16;
+
+/// What a sender asks the chain to do. Signed by every key in `keys`.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct Transaction {
+    /// [`TRANSACTION_VERSION`].
+    pub version: u8,
+    /// The chain it is for.
+    pub chain: ChainId,
+    /// The identity that sends it.
+    pub sender: Address,
+    /// Any number; tells apart transactions that are otherwise equal. Not a sequence.
+    pub nonce: u64,
+    /// Unix milliseconds. Valid only in a block with `time_ms < expires_ms <= time_ms + replay window`.
+    pub expires_ms: u64,
+    /// The signing keys, strictly ascending.
+    pub keys: Vec<KeyRef>,
+    /// The request.
+    pub payload: Payload,
+}
+
+/// How a transaction names one of its signing keys.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, BorshSerialize, BorshDeserialize)]
+pub enum KeyRef {
+    /// The key itself; only for an address that was never registered, which must hash from it.
+    Inline(PublicKey),
+    /// A key of the sender's registered identity, by its index. Indexes are never reused.
+    Registered(u16),
+}
+
+/// The request of a transaction. The discriminants are the protocol's transaction types.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum Payload {
+    /// A change to an identity.
+    Identity(IdentityOp) = 1,
+    /// PROOF: 1 to [`PROOFS_MAX`] proofs, all of the sender.
+    Proofs(Proofs) = 7,
+}
+
+/// The proofs of a PROOF transaction: 1 to [`PROOFS_MAX`], bounded while decoding.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize)]
+pub struct Proofs(pub Vec<Proof>);
+
+impl BorshDeserialize for Proofs {
+    fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
+        let count = u32::deserialize_reader(reader)? as usize;
+        if !(1..=PROOFS_MAX).contains(&count) {
+            return Err(invalid(format!("{count} proofs where 1 to {PROOFS_MAX} are allowed")));
+        }
+        (0..count).map(|_| Proof::deserialize_reader(reader)).collect::<IoResult<_>>().map(Self)
+    }
+}
+
+/// One proof: the commitment to a Merkle root, under the sender's name.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct Proof {
+    /// What the root stands for.
+    pub kind: ProofKind,
+    /// How the root was built.
+    pub tree: TreeKind,
+    /// The batch root, leaf count included.
+    pub root: Hash,
+    /// Number of leaves under the root, at least 1.
+    pub leaves: u64,
+    /// The client's own id, UTF-8, at most [`REFERENCE_BYTES_MAX`] bytes; may be empty.
+    pub reference: String,
+    /// The proof this one continues. Not checked by consensus.
+    pub previous: Option<ProofId>,
+    /// The proof this one speaks about. Not checked by consensus.
+    pub subject: Option<ProofId>,
+    /// The identity on whose behalf the sender acts; needs a delegation in force.
+    pub on_behalf_of: Option<Address>,
+    /// Opaque, at most [`METADATA_BYTES_MAX`] bytes.
+    pub metadata: Vec<u8>,
+}
+
+/// What a proof's root stands for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names are the protocol's own")]
+pub enum ProofKind {
+    Batch = 0,
+    Claim = 1,
+    Identity = 2,
+    Work = 3,
+    Truth = 4,
+    Value = 5,
+    Decision = 6,
+    Relation = 7,
+    History = 8,
+    Knowledge = 9,
+    Contract = 10,
+    Trust = 11,
+    Delegation = 12,
+    Revocation = 13,
+    Attestation = 14,
+    Dispute = 15,
+    Custom = 16,
+}
+
+impl ProofKind {
+    /// Every kind, by discriminant, with the name used in JSON.
+    pub const NAMES: [(Self, &'static str); 17] = [
+        (Self::Batch, "batch"),
+        (Self::Claim, "claim"),
+        (Self::Identity, "identity"),
+        (Self::Work, "work"),
+        (Self::Truth, "truth"),
+        (Self::Value, "value"),
+        (Self::Decision, "decision"),
+        (Self::Relation, "relation"),
+        (Self::History, "history"),
+        (Self::Knowledge, "knowledge"),
+        (Self::Contract, "contract"),
+        (Self::Trust, "trust"),
+        (Self::Delegation, "delegation"),
+        (Self::Revocation, "revocation"),
+        (Self::Attestation, "attestation"),
+        (Self::Dispute, "dispute"),
+        (Self::Custom, "custom"),
+    ];
+
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("custom", |(_, name)| name)
+    }
+
+    /// The kind with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+}
+
+/// How a batch tree hashes (FORMATS, "Batch tree").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum TreeKind {
+    /// `cairn-b3-v1`: BLAKE3, one context each for leaf, node and root.
+    CairnB3V1 = 1,
+    /// `rfc9162-sha256`: RFC 9162 hashing over SHA-256.
+    Rfc9162Sha256 = 2,
+}
+
+impl TreeKind {
+    /// The name used in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CairnB3V1 => "cairn-b3-v1",
+            Self::Rfc9162Sha256 => "rfc9162-sha256",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::CairnB3V1, Self::Rfc9162Sha256].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Why a transaction's own bytes break the rules, whatever the state.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the message of each variant names its fields")]
+pub enum TxFault {
+    #[error("transaction version {got}, expected {TRANSACTION_VERSION}")]
+    Version { got: u8 },
+    #[error("the transaction is for chain {got}, this chain is {expected}")]
+    WrongChain { got: ChainId, expected: ChainId },
+    #[error("no signing key; expected 1 to {KEYS_MAX}")]
+    NoKeys,
+    #[error("{got} signing keys; expected 1 to {KEYS_MAX}")]
+    TooManyKeys { got: usize },
+    #[error("signing keys must be strictly ascending")]
+    KeysNotAscending,
+    #[error("{got} signatures for {expected} keys; expected exactly one per key, in order")]
+    SignatureCount { got: usize, expected: usize },
+    #[error("{got} proofs; expected 1 to {PROOFS_MAX}")]
+    ProofCount { got: usize },
+    #[error("proof {index} stands for 0 leaves; expected at least 1")]
+    NoLeaves { index: usize },
+    #[error("proof {index}: the reference has {got} bytes; expected at most {REFERENCE_BYTES_MAX}")]
+    ReferenceTooLong { index: usize, got: usize },
+    #[error("proof {index}: the metadata has {got} bytes; expected at most {METADATA_BYTES_MAX}")]
+    MetadataTooLong { index: usize, got: usize },
+    #[error("proof {index} repeats an earlier proof of the same transaction")]
+    ProofRepeated { index: usize },
+}
+
+impl Transaction {
+    /// The transaction's id: `H[tx](borsh Transaction)`.
+    pub fn id(&self) -> TxId {
+        TxId::new(Context::Tx.hash(&encode(self)))
+    }
+
+    /// The bytes each key signs.
+    pub fn preimage(&self) -> Vec<u8> {
+        Tag::Tx.preimage(self.chain, &encode(self))
+    }
+
+    /// The proofs it carries; empty for other payloads.
+    pub fn proofs(&self) -> &[Proof] {
+        match &self.payload {
+            Payload::Proofs(proofs) => &proofs.0,
+            Payload::Identity(_) => &[],
+        }
+    }
+
+    /// Checks every rule that needs neither state nor time.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn check_shape(&self, chain: ChainId) -> Result<(), TxFault> {
+        if self.version != TRANSACTION_VERSION {
+            return Err(TxFault::Version { got: self.version });
+        }
+        if self.chain != chain {
+            return Err(TxFault::WrongChain { got: self.chain, expected: chain });
+        }
+        if self.keys.is_empty() {
+            return Err(TxFault::NoKeys);
+        }
+        if self.keys.len() > KEYS_MAX {
+            return Err(TxFault::TooManyKeys { got: self.keys.len() });
+        }
+        if !self.keys.is_sorted_by(|a, b| a < b) {
+            return Err(TxFault::KeysNotAscending);
+        }
+        match &self.payload {
+            Payload::Proofs(proofs) => check_proofs(&proofs.0),
+            Payload::Identity(_) => Ok(()),
+        }
+    }
+}
+
+fn check_proofs(proofs: &[Proof]) -> Result<(), TxFault> {
+    if !(1..=PROOFS_MAX).contains(&proofs.len()) {
+        return Err(TxFault::ProofCount { got: proofs.len() });
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, proof) in proofs.iter().enumerate() {
+        if proof.leaves == 0 {
+            return Err(TxFault::NoLeaves { index });
+        }
+        if proof.reference.len() > REFERENCE_BYTES_MAX {
+            return Err(TxFault::ReferenceTooLong { index, got: proof.reference.len() });
+        }
+        if proof.metadata.len() > METADATA_BYTES_MAX {
+            return Err(TxFault::MetadataTooLong { index, got: proof.metadata.len() });
+        }
+        if !seen.insert(encode(proof)) {
+            return Err(TxFault::ProofRepeated { index });
+        }
+    }
+    Ok(())
+}
+
+impl Proof {
+    /// `H[proof](chain ‖ sender ‖ borsh Proof)`: the same for a repeated or re-signed submission.
+    pub fn id(&self, chain: ChainId, sender: Address) -> ProofId {
+        ProofId::new(Context::Proof.hash_parts(&[chain.as_bytes(), sender.as_bytes(), &encode(self)]))
+    }
+}
+
+/// A transaction with exactly one signature per key, in key order.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct SignedTransaction {
+    /// What is signed.
+    pub transaction: Transaction,
+    /// One per entry of `transaction.keys`, in the same order.
+    pub signatures: Vec<Signature>,
+}
+
+impl SignedTransaction {
+    /// `H[witness](borsh signatures)`.
+    pub fn witness(&self) -> Hash {
+        Context::Witness.hash(&encode(&self.signatures))
+    }
+
+    /// The block leaf: `H[tx-leaf](tx id ‖ witness)`.
+    pub fn block_leaf(&self, id: TxId) -> Hash {
+        block_leaf(id, self.witness())
+    }
+}
+
+/// The block leaf of a transaction known by its id and witness: `H[tx-leaf](tx id ‖ witness)`.
+pub fn block_leaf(id: TxId, witness: Hash) -> Hash {
+    Context::TxLeaf.hash_parts(&[id.as_bytes(), witness.as_bytes()])
+}
+
+/// A signed transaction together with what was worked out while checking it: its id, its length and
+/// the public keys its signatures were checked against. Inside [`crate::Verified`] the signatures
+/// are good *for these keys*; execution still compares the keys with those in the parent's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AuthenticatedTx {
+    /// The transaction as received.
+    pub signed: Arc<SignedTransaction>,
+    /// Its id.
+    pub id: TxId,
+    /// Length of the canonical bytes of `signed`.
+    pub bytes: usize,
+    /// The resolved key of each entry of `keys`, in order.
+    pub keys: Vec<PublicKey>,
+}
