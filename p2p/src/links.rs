@@ -1,0 +1,82 @@
+//! The links that carry messages to validators, shared by the mesh task (which adds and removes them)
+//! and every [`crate::Handle`] (which queues messages without waiting for that task).
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use cairn_types::Address;
+
+use crate::frame::Frame;
+use crate::message::{Outbound, Plane};
+use crate::metrics::{DropReason, Metrics};
+use crate::queue::Queues;
+
+/// One link per validator: the one used for sending. Bounded by the validator sets admitted to the mesh.
+#[derive(Clone, Debug)]
+pub(crate) struct Links {
+    active: Arc<RwLock<HashMap<Address, Arc<Queues>>>>,
+    metrics: Metrics,
+}
+
+impl Links {
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        Self { active: Arc::default(), metrics }
+    }
+
+    /// Sends to `address` over the link with these queues from now on.
+    pub(crate) fn set(&self, address: Address, queues: Arc<Queues>) {
+        let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        active.insert(address, queues);
+        self.metrics.validators_linked(active.len());
+    }
+
+    /// Forgets the link to `address`.
+    pub(crate) fn remove(&self, address: &Address) {
+        let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
+        active.remove(address);
+        self.metrics.validators_linked(active.len());
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    pub(crate) fn broadcast(&self, message: &Outbound) {
+        let Some(frame) = self.encode(message) else { return };
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        for queues in active.values() {
+            queues.push(message.plane, frame.clone());
+        }
+    }
+
+    pub(crate) fn send_to(&self, to: &Address, message: &Outbound) -> bool {
+        let queues = self.active.read().unwrap_or_else(PoisonError::into_inner).get(to).cloned();
+        match (queues, self.encode(message)) {
+            (Some(queues), Some(frame)) => queues.push(message.plane, frame),
+            (None, Some(_)) => {
+                self.metrics.dropped(message.plane, DropReason::Unlinked, 1);
+                false
+            }
+            (_, None) => false,
+        }
+    }
+
+    /// Bytes waiting for `address`, both planes.
+    pub(crate) fn queued_bytes(&self, address: &Address) -> usize {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        active.get(address).map_or(0, |queues| Plane::ALL.iter().map(|plane| queues.bytes(*plane)).sum())
+    }
+
+    fn encode(&self, message: &Outbound) -> Option<Frame> {
+        let frame = Frame::new(message);
+        if frame.is_none() {
+            self.metrics.dropped(message.plane, DropReason::TooLong, 1);
+            tracing::error!(
+                kind = message.kind.name(),
+                bytes = message.body.len(),
+                "a message longer than its plane allows was not sent"
+            );
+        }
+        frame
+    }
+}
