@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Cairn's consensus core.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+mod action;
+mod config;
+mod input;
+mod reject;
+mod step;
+
+pub use action::{Action, CatchUp, Equivocation, Fatal, Formed, Outgoing, SignedHeader, Timer, TimerKind};
+pub use config::{CommittedTip, Config, RecoverFault, Recovered, named_certificates};
+pub use input::{BlockVerdict, Input};
+pub use reject::{Blame, Reject};
+pub use step::{Durable, SafetyStore, Step};
