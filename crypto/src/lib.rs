@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Keys, signatures and the trust border: the only crate that turns a `T` from outside into a
+//! [`Verified<T>`](cairn_types::Verified).
+//!
+//! Two schemes (FORMATS, "Signatures"): `dilithium3` through `pqcrypto-dilithium`, `ml-dsa-65` through
+//! `aws-lc-rs`. Every feature works with both, and one certificate may mix them.
+//!
+//! The order of work is the same everywhere: sizes, epoch, known signer, counts and uniqueness, and only
+//! then cryptography. A refusal names what was wrong and says whether the peer is to blame
+//! ([`MessageFault::is_peers_fault`]).
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
+
+mod fault;
+mod key_pair;
+mod keystore;
+mod signature;
+mod transaction;
+mod verdicts;
+mod verifier;
+
+pub use fault::{CertKind, MessageFault};
+pub use key_pair::{KeyFault, KeyPair};
+pub use keystore::{EmptyPassphrase, Keystore, KeystoreFault, Passphrase};
+pub use signature::{SignatureFault, verify};
+pub use transaction::{TransactionFault, verify_transaction};
+pub use verifier::{Certificate, VerifiedCertificate, Verifier};

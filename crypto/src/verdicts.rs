@@ -1,0 +1,52 @@
+//! Bounded memories of what was found good.
+
+use std::num::NonZeroUsize;
+
+use cairn_types::{Hash, PublicKey, Signature};
+use lru::LruCache;
+use parking_lot::Mutex;
+
+/// Digests of things that verified, least recently used out first. Only good verdicts are kept: a flood
+/// of bad signatures pushes nothing out.
+pub(crate) struct Verdicts {
+    good: Mutex<LruCache<Hash, ()>>,
+}
+
+impl Verdicts {
+    pub(crate) fn new(capacity: NonZeroUsize) -> Self {
+        Self { good: Mutex::new(LruCache::new(capacity)) }
+    }
+
+    pub(crate) fn holds(&self, name: &Hash) -> bool {
+        self.good.lock().get(name).is_some()
+    }
+
+    pub(crate) fn remember(&self, name: Hash) {
+        self.good.lock().put(name, ());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.good.lock().len()
+    }
+}
+
+/// Names one (key, signed bytes, signature). Key and signature lengths follow from the scheme (the
+/// signature's was checked first), so the concatenation has one reading.
+pub(crate) fn signature_name(key: &PublicKey, preimage: &[u8], signature: &Signature) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[key.scheme().id()]).update(key.as_bytes());
+    hasher.update(&(signature.as_bytes().len() as u64).to_le_bytes()).update(signature.as_bytes());
+    hasher.update(preimage);
+    Hash(*hasher.finalize().as_bytes())
+}
+
+/// Names the concatenation of `head`, whose length is fixed by its first byte, and `bytes`.
+pub(crate) fn bytes_name(head: &[&[u8]], bytes: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    for part in head {
+        hasher.update(part);
+    }
+    hasher.update(bytes);
+    Hash(*hasher.finalize().as_bytes())
+}

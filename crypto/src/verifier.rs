@@ -1,0 +1,556 @@
+//! The trust border: messages in, `Verified` messages out.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use cairn_types::certificate::{BallotCert, CertFault, Phase};
+use cairn_types::message::{Ballot, Carried};
+use cairn_types::node_record::{
+    NODE_ADDRESSES_MAX, NODE_RECORD_BYTES_MAX, NODE_RECORD_LIFE_MAX_MS, SignedNodeRecord,
+};
+use cairn_types::signing::Tag;
+use cairn_types::{
+    AuthenticatedTx, BlockCert, BlockId, ChainId, CommitCert, CommitVote, Epoch, Hash, Message, Proposal,
+    PublicKey, Signature, SignedTransaction, Timeout, TimeoutCert, TxFault, ValidatorIndex, ValidatorSet,
+    Verified, View, Vote, encode,
+};
+use parking_lot::Mutex;
+use rayon::prelude::*;
+
+use crate::fault::{CertKind, MessageFault};
+use crate::signature::{SignatureFault, verify};
+use crate::transaction::{TransactionFault, authenticated, check_structure, verify_signatures};
+use crate::verdicts::{Verdicts, bytes_name, signature_name};
+
+/// Validator signatures remembered as good, about 100 bytes each: the votes of both phases and the
+/// timeouts of several views even with 1,024 validators, so that a certificate of them costs only hashing.
+const SIGNATURES_REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// Certificates remembered as good. A few per view are in play; each peer repeats them on reconnect.
+const CERTIFICATES_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
+/// Transactions remembered as good: a full pool of 20,000 and the blocks in flight, checked once each.
+const TRANSACTIONS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(32_768).expect("not zero");
+/// Validator sets whose digests are remembered: those of the previous, the current and the next epoch,
+/// and one that a receipt or catch-up is looking at.
+const SETS_REMEMBERED: usize = 4;
+/// Bytes of a PeerId, at most: an identity multihash of an Ed25519 key has 38, a SHA-256 one 34.
+const PEER_ID_BYTES_MAX: usize = 64;
+
+/// Checks signatures for one chain, each at most once: good verdicts are remembered in bounded memories,
+/// keyed by the full bytes and the public keys they were checked against. Shared between threads as `&self`.
+pub struct Verifier {
+    chain: ChainId,
+    signatures: Verdicts,
+    certificates: Verdicts,
+    transactions: Verdicts,
+    sets: Mutex<Vec<(ValidatorSet, Hash)>>,
+}
+
+/// Any certificate that a message may carry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Certificate {
+    /// The certificate of a block, by votes, by commit votes or implicit.
+    Block(BlockCert),
+    /// A timeout certificate.
+    Timeout(Arc<TimeoutCert>),
+    /// A commit certificate sent as proof that its block is final.
+    Commit(Arc<CommitCert>),
+}
+
+/// A [`Certificate`] whose signatures were checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the variants are those of `Certificate`")]
+pub enum VerifiedCertificate {
+    Block(Verified<BlockCert>),
+    Timeout(Verified<Arc<TimeoutCert>>),
+    Commit(Verified<Arc<CommitCert>>),
+}
+
+impl Certificate {
+    /// Every certificate that `message` carries inline, the inner before the outer. They are verified and
+    /// fed on their own, also when the rest of the message is bad.
+    pub fn of(message: &Message) -> Vec<Self> {
+        let mut found = Vec::new();
+        match message {
+            Message::Proposal(proposal) => {
+                found.extend(proposal.justify.inline().cloned().map(Self::Block));
+                push_timeout(&mut found, proposal.tc.as_ref().and_then(Carried::inline));
+            }
+            Message::Timeout(timeout) => {
+                found.extend(timeout.high_qc.inline().cloned().map(Self::Block));
+                push_timeout(&mut found, timeout.tc.as_ref().and_then(Carried::inline));
+            }
+            Message::Certificate(certificate) => found.push(Self::Block(certificate.clone())),
+            Message::TimeoutCert(certificate) => push_timeout(&mut found, Some(certificate)),
+            Message::CommitCert(certificate) => found.push(Self::Commit(Arc::clone(certificate))),
+            Message::Vote(_) | Message::CommitVote(_) | Message::Status(_) => {}
+        }
+        found
+    }
+}
+
+fn push_timeout(found: &mut Vec<Certificate>, certificate: Option<&Arc<TimeoutCert>>) {
+    if let Some(certificate) = certificate {
+        found.push(Certificate::Block(certificate.high_qc.clone()));
+        found.push(Certificate::Timeout(Arc::clone(certificate)));
+    }
+}
+
+/// One signature of a certificate and the bytes it should be over.
+struct Entry<'a> {
+    validator: ValidatorIndex,
+    preimage: std::borrow::Cow<'a, [u8]>,
+    signature: &'a Signature,
+}
+
+impl Verifier {
+    /// A verifier for `chain` that remembers nothing yet.
+    pub fn new(chain: ChainId) -> Self {
+        Self {
+            chain,
+            signatures: Verdicts::new(SIGNATURES_REMEMBERED),
+            certificates: Verdicts::new(CERTIFICATES_REMEMBERED),
+            transactions: Verdicts::new(TRANSACTIONS_REMEMBERED),
+            sets: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The chain whose signatures this verifier accepts.
+    pub const fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// Checks a vote.
+    ///
+    /// # Errors
+    /// Wrong epoch, view 0, a signer outside the set, or a bad signature.
+    pub fn vote(&self, set: &ValidatorSet, vote: Vote) -> Result<Verified<Vote>, MessageFault> {
+        self.check_ballot(set, &vote)?;
+        Ok(verified(vote))
+    }
+
+    /// Checks a commit vote.
+    ///
+    /// # Errors
+    /// As for [`Verifier::vote`].
+    pub fn commit_vote(
+        &self,
+        set: &ValidatorSet,
+        vote: CommitVote,
+    ) -> Result<Verified<CommitVote>, MessageFault> {
+        self.check_ballot(set, &vote)?;
+        Ok(verified(vote))
+    }
+
+    /// Checks a timeout: its own signature over the view it claims, that the certificate it carries is at
+    /// least as high and below the timed-out view, its proof of entry, and both certificates.
+    /// `root` is the block of view 0 of the set's epoch.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn timeout(
+        &self,
+        set: &ValidatorSet,
+        root: BlockId,
+        timeout: Timeout,
+    ) -> Result<Verified<Timeout>, MessageFault> {
+        check_place(set, timeout.epoch, timeout.view)?;
+        let key = key_of(set, timeout.validator)?;
+        let high_qc = inline(&timeout.high_qc)?;
+        let tc = timeout.tc.as_ref().map(inline).transpose()?;
+        if high_qc.view() >= timeout.view {
+            return Err(MessageFault::CertificateNotBelow { view: timeout.view, got: high_qc.view() });
+        }
+        if high_qc.view() < timeout.high_qc_view {
+            let (signed, carried) = (timeout.high_qc_view, high_qc.view());
+            return Err(MessageFault::HighCertificateTooLow { signed, carried });
+        }
+        check_entry(timeout.view, high_qc.view(), tc)?;
+        self.check_signature(key, &timeout.preimage(self.chain), &timeout.signature)
+            .map_err(|fault| MessageFault::Signature { validator: timeout.validator, fault })?;
+        self.check_block_cert(set, root, high_qc)?;
+        if let Some(tc) = tc {
+            self.check_timeout_cert(set, root, tc)?;
+        }
+        Ok(verified(timeout))
+    }
+
+    /// Checks a proposal but for its transactions: chain, epoch, leader, the leader's signature, the
+    /// parent's certificate, and the timeout certificate, which is there exactly when the parent's
+    /// certificate is not of the view before. `root` is the block of view 0 of the set's epoch.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn proposal(
+        &self,
+        set: &ValidatorSet,
+        root: BlockId,
+        proposal: Proposal,
+    ) -> Result<Verified<Proposal>, MessageFault> {
+        let header = proposal.block.header();
+        if header.chain != self.chain {
+            return Err(MessageFault::WrongChain { got: header.chain, expected: self.chain });
+        }
+        check_place(set, header.epoch, header.view)?;
+        let (expected, got) = (set.leader(header.view), header.proposer);
+        if got != expected {
+            return Err(MessageFault::WrongLeader { view: header.view, expected, got });
+        }
+        let key = key_of(set, got)?;
+        let justify = inline(&proposal.justify)?;
+        let tc = proposal.tc.as_ref().map(inline).transpose()?;
+        if justify.view() >= header.view {
+            return Err(MessageFault::CertificateNotBelow { view: header.view, got: justify.view() });
+        }
+        if tc.is_some() && header.view.follows(justify.view()) {
+            return Err(MessageFault::TimeoutCertUnneeded);
+        }
+        check_entry(header.view, justify.view(), tc)?;
+        self.check_signature(key, &proposal.preimage(self.chain), &proposal.signature)
+            .map_err(|fault| MessageFault::Signature { validator: got, fault })?;
+        self.check_block_cert(set, root, justify)?;
+        if let Some(tc) = tc {
+            self.check_timeout_cert(set, root, tc)?;
+        }
+        Ok(verified(proposal))
+    }
+
+    /// Checks the certificate of a block. A [`BlockCert::Root`] is good exactly when it names the set's
+    /// epoch and `root`.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn block_cert(
+        &self,
+        set: &ValidatorSet,
+        root: BlockId,
+        certificate: BlockCert,
+    ) -> Result<Verified<BlockCert>, MessageFault> {
+        check_epoch(set, certificate.epoch())?;
+        self.check_block_cert(set, root, &certificate)?;
+        Ok(verified(certificate))
+    }
+
+    /// Checks a timeout certificate and the certificate inside it.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn timeout_cert(
+        &self,
+        set: &ValidatorSet,
+        root: BlockId,
+        certificate: Arc<TimeoutCert>,
+    ) -> Result<Verified<Arc<TimeoutCert>>, MessageFault> {
+        check_epoch(set, certificate.epoch)?;
+        self.check_timeout_cert(set, root, &certificate)?;
+        Ok(verified(certificate))
+    }
+
+    /// Checks a commit certificate.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn commit_cert(
+        &self,
+        set: &ValidatorSet,
+        certificate: Arc<CommitCert>,
+    ) -> Result<Verified<Arc<CommitCert>>, MessageFault> {
+        check_epoch(set, certificate.epoch)?;
+        self.check_ballot_cert(set, CertKind::Commit, &certificate)?;
+        Ok(verified(certificate))
+    }
+
+    /// Checks whichever certificate this is.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn certificate(
+        &self,
+        set: &ValidatorSet,
+        root: BlockId,
+        certificate: Certificate,
+    ) -> Result<VerifiedCertificate, MessageFault> {
+        Ok(match certificate {
+            Certificate::Block(it) => VerifiedCertificate::Block(self.block_cert(set, root, it)?),
+            Certificate::Timeout(it) => VerifiedCertificate::Timeout(self.timeout_cert(set, root, it)?),
+            Certificate::Commit(it) => VerifiedCertificate::Commit(self.commit_cert(set, it)?),
+        })
+    }
+
+    /// Checks a transaction under its resolved keys, one per entry of `transaction.keys`.
+    ///
+    /// # Errors
+    /// A transaction for another chain, or as for [`crate::verify_transaction`].
+    pub fn transaction(
+        &self,
+        signed: Arc<SignedTransaction>,
+        bytes: usize,
+        keys: Vec<PublicKey>,
+    ) -> Result<Verified<AuthenticatedTx>, TransactionFault> {
+        let got = signed.transaction.chain;
+        if got != self.chain {
+            return Err(TxFault::WrongChain { got, expected: self.chain }.into());
+        }
+        check_structure(&signed, &keys)?;
+        let encoded = encode(signed.as_ref());
+        if bytes != encoded.len() {
+            return Err(TransactionFault::Bytes { got: bytes, expected: encoded.len() });
+        }
+        // The keys first: their number and lengths are in their encoding, so the rest has one reading.
+        let name = bytes_name(&[&encode(&keys)], &encoded);
+        if !self.transactions.holds(&name) {
+            verify_signatures(&signed, &keys)?;
+            self.transactions.remember(name);
+        }
+        Ok(authenticated(signed, bytes, keys))
+    }
+
+    /// Checks a validator's node record at the time `now_ms`.
+    ///
+    /// # Errors
+    /// Another chain, a signer outside the set, sizes or expiry out of bounds, or a bad signature.
+    pub fn node_record(
+        &self,
+        set: &ValidatorSet,
+        now_ms: u64,
+        signed: SignedNodeRecord,
+    ) -> Result<Verified<SignedNodeRecord>, MessageFault> {
+        let record = &signed.record;
+        if record.chain != self.chain {
+            return Err(MessageFault::WrongChain { got: record.chain, expected: self.chain });
+        }
+        check_record_sizes(&signed)?;
+        let latest_ms = now_ms.saturating_add(NODE_RECORD_LIFE_MAX_MS);
+        if record.expires_ms <= now_ms || record.expires_ms > latest_ms {
+            let expires_ms = record.expires_ms;
+            return Err(MessageFault::NodeRecordExpiry { expires_ms, now_ms, latest_ms });
+        }
+        let unknown = MessageFault::UnknownAddress { address: record.address, epoch: set.epoch() };
+        let validator = set.index_of(&record.address).ok_or(unknown)?;
+        self.check_signature(key_of(set, validator)?, &record.preimage(), &signed.signature)
+            .map_err(|fault| MessageFault::Signature { validator, fault })?;
+        Ok(verified(signed))
+    }
+
+    /// Remembers a certificate that our own replica formed from votes this verifier had checked, so that
+    /// it is never verified when peers send it back. The caller vouches for it: never pass one from outside.
+    pub fn remember(&self, set: &ValidatorSet, certificate: &BlockCert) {
+        match certificate {
+            BlockCert::Root { .. } => {}
+            BlockCert::Quorum(it) => self.remember_ballot_cert(set, it),
+            BlockCert::Commit(it) => self.remember_ballot_cert(set, it),
+        }
+    }
+
+    /// As [`Verifier::remember`], for a commit certificate.
+    pub fn remember_commit(&self, set: &ValidatorSet, certificate: &CommitCert) {
+        self.remember_ballot_cert(set, certificate);
+    }
+
+    /// As [`Verifier::remember`], for a timeout certificate.
+    pub fn remember_timeout(&self, set: &ValidatorSet, certificate: &TimeoutCert) {
+        self.certificates.remember(self.certificate_name(set, Tag::Timeout, &encode(certificate)));
+        self.remember(set, &certificate.high_qc);
+    }
+
+    fn remember_ballot_cert<P: Phase>(&self, set: &ValidatorSet, certificate: &BallotCert<P>) {
+        self.certificates.remember(self.certificate_name(set, P::TAG, &encode(certificate)));
+    }
+
+    fn check_ballot<P: Phase>(&self, set: &ValidatorSet, vote: &Ballot<P>) -> Result<(), MessageFault> {
+        check_place(set, vote.epoch, vote.view)?;
+        let key = key_of(set, vote.validator)?;
+        self.check_signature(key, &vote.preimage(self.chain), &vote.signature)
+            .map_err(|fault| MessageFault::Signature { validator: vote.validator, fault })
+    }
+
+    fn check_block_cert(
+        &self,
+        set: &ValidatorSet,
+        root: BlockId,
+        certificate: &BlockCert,
+    ) -> Result<(), MessageFault> {
+        match certificate {
+            BlockCert::Root { epoch, block } => {
+                let expected = set.epoch();
+                if *epoch != expected {
+                    let fault = CertFault::WrongEpoch { got: *epoch, expected };
+                    return Err(MessageFault::Certificate { kind: CertKind::Root, fault });
+                }
+                if *block != root {
+                    return Err(MessageFault::WrongRoot { epoch: *epoch, got: *block, expected: root });
+                }
+                Ok(())
+            }
+            BlockCert::Quorum(it) => self.check_ballot_cert(set, CertKind::Quorum, it),
+            BlockCert::Commit(it) => self.check_ballot_cert(set, CertKind::Commit, it),
+        }
+    }
+
+    fn check_ballot_cert<P: Phase>(
+        &self,
+        set: &ValidatorSet,
+        kind: CertKind,
+        certificate: &BallotCert<P>,
+    ) -> Result<(), MessageFault> {
+        certificate.check_shape(set).map_err(|fault| MessageFault::Certificate { kind, fault })?;
+        let name = self.certificate_name(set, P::TAG, &encode(certificate));
+        if self.certificates.holds(&name) {
+            return Ok(());
+        }
+        let preimage = certificate.preimage(self.chain);
+        let entries = certificate
+            .signer_indexes()
+            .zip(&certificate.signatures)
+            .map(|(validator, signature)| Entry {
+                validator,
+                preimage: preimage.as_slice().into(),
+                signature,
+            })
+            .collect();
+        self.check_entries(set, kind, entries)?;
+        self.certificates.remember(name);
+        Ok(())
+    }
+
+    fn check_timeout_cert(
+        &self,
+        set: &ValidatorSet,
+        root: BlockId,
+        certificate: &TimeoutCert,
+    ) -> Result<(), MessageFault> {
+        let kind = CertKind::Timeout;
+        certificate.check_shape(set).map_err(|fault| MessageFault::Certificate { kind, fault })?;
+        // Always, and before the memory of the whole: a root depends on the caller's `root`, the rest is remembered.
+        self.check_block_cert(set, root, &certificate.high_qc)?;
+        let name = self.certificate_name(set, Tag::Timeout, &encode(certificate));
+        if self.certificates.holds(&name) {
+            return Ok(());
+        }
+        let entries = certificate
+            .entries
+            .iter()
+            .map(|entry| Entry {
+                validator: entry.validator,
+                preimage: certificate.preimage(self.chain, entry).into(),
+                signature: &entry.signature,
+            })
+            .collect();
+        self.check_entries(set, kind, entries)?;
+        self.certificates.remember(name);
+        Ok(())
+    }
+
+    fn check_entries(
+        &self,
+        set: &ValidatorSet,
+        kind: CertKind,
+        entries: Vec<Entry<'_>>,
+    ) -> Result<(), MessageFault> {
+        entries.into_par_iter().try_for_each(|entry| {
+            let validator = entry.validator;
+            self.check_signature(key_of(set, validator)?, &entry.preimage, entry.signature)
+                .map_err(|fault| MessageFault::CertificateSignature { kind, validator, fault })
+        })
+    }
+
+    fn check_signature(
+        &self,
+        key: &PublicKey,
+        preimage: &[u8],
+        signature: &Signature,
+    ) -> Result<(), SignatureFault> {
+        let name = signature_name(key, preimage, signature);
+        if self.signatures.holds(&name) {
+            return Ok(());
+        }
+        verify(key, preimage, signature)?;
+        self.signatures.remember(name);
+        Ok(())
+    }
+
+    /// Names a certificate together with the keys it was checked against.
+    fn certificate_name(&self, set: &ValidatorSet, tag: Tag, bytes: &[u8]) -> Hash {
+        let head = tag.preimage(self.chain, self.set_digest(set).as_bytes());
+        bytes_name(&[&head], bytes)
+    }
+
+    /// The digest of `set`, worked out once: keys compare by pointer, hashing them costs kilobytes each.
+    fn set_digest(&self, set: &ValidatorSet) -> Hash {
+        let mut sets = self.sets.lock();
+        if let Some((_, digest)) = sets.iter().find(|(known, _)| known == set) {
+            return *digest;
+        }
+        let digest = set.digest();
+        if sets.len() >= SETS_REMEMBERED {
+            sets.remove(0);
+        }
+        sets.push((set.clone(), digest));
+        digest
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> (usize, usize, usize) {
+        (self.signatures.len(), self.certificates.len(), self.transactions.len())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where checked messages become `Verified`")]
+fn verified<T>(value: T) -> Verified<T> {
+    Verified::assume(value)
+}
+
+fn check_epoch(set: &ValidatorSet, got: Epoch) -> Result<(), MessageFault> {
+    let expected = set.epoch();
+    if got == expected { Ok(()) } else { Err(MessageFault::WrongEpoch { got, expected }) }
+}
+
+fn check_place(set: &ValidatorSet, epoch: Epoch, view: View) -> Result<(), MessageFault> {
+    check_epoch(set, epoch)?;
+    if view == View::ZERO { Err(MessageFault::ViewZero) } else { Ok(()) }
+}
+
+fn key_of(set: &ValidatorSet, index: ValidatorIndex) -> Result<&PublicKey, MessageFault> {
+    set.get(index)
+        .map(|validator| &validator.key)
+        .ok_or(MessageFault::UnknownValidator { index, count: set.count() })
+}
+
+fn inline<C>(carried: &Carried<C>) -> Result<&C, MessageFault> {
+    match carried {
+        Carried::Inline(certificate) => Ok(certificate),
+        Carried::Reference(reference) => Err(MessageFault::Unresolved(Box::new(reference.clone()))),
+    }
+}
+
+/// Proof of having entered `view`: a certificate of the view before, or a timeout certificate of it.
+/// A timeout certificate, when there is one, is of the view before in any case.
+fn check_entry(view: View, certified: View, tc: Option<&Arc<TimeoutCert>>) -> Result<(), MessageFault> {
+    let expected = view.previous().ok_or(MessageFault::ViewZero)?;
+    match tc {
+        Some(tc) if tc.view != expected => Err(MessageFault::TimeoutCertView { got: tc.view, expected }),
+        None if certified != expected => Err(MessageFault::TimeoutCertMissing { view, certified, expected }),
+        _ => Ok(()),
+    }
+}
+
+fn check_record_sizes(signed: &SignedNodeRecord) -> Result<(), MessageFault> {
+    let record = &signed.record;
+    let bytes = encode(signed).len();
+    let why = if bytes > NODE_RECORD_BYTES_MAX {
+        format!("{bytes} bytes; expected at most {NODE_RECORD_BYTES_MAX}")
+    } else if [&record.mesh_peer, &record.public_peer].iter().any(|peer| peer.len() > PEER_ID_BYTES_MAX) {
+        format!("a peer id is longer than {PEER_ID_BYTES_MAX} bytes")
+    } else if [&record.mesh_addresses, &record.public_addresses]
+        .iter()
+        .any(|it| it.len() > NODE_ADDRESSES_MAX)
+    {
+        format!("more than {NODE_ADDRESSES_MAX} addresses for one swarm")
+    } else {
+        return Ok(());
+    };
+    Err(MessageFault::NodeRecord { why })
+}
+
+#[cfg(test)]
+#[path = "verifier_tests.rs"]
+mod tests;
