@@ -150,7 +150,7 @@ impl<P: Phase> BallotCert<P> {
     /// A digest of the whole certificate, signatures included: names *this* certificate among the many
     /// that may exist for one block. Never part of a block id.
     pub fn digest(&self) -> Hash {
-        cert_digest(&encode(self))
+        digest_of_bytes(&encode(self))
     }
 }
 
@@ -230,7 +230,7 @@ impl BlockCert {
 
     /// Digest of the canonical bytes, signatures included.
     pub fn digest(&self) -> Hash {
-        cert_digest(&encode(self))
+        digest_of_bytes(&encode(self))
     }
 }
 
@@ -314,12 +314,12 @@ impl TimeoutCert {
 
     /// Digest of the canonical bytes, signatures included.
     pub fn digest(&self) -> Hash {
-        cert_digest(&encode(self))
+        digest_of_bytes(&encode(self))
     }
 }
 
 /// Digest that names one certificate by its bytes. Local and on the wire only; never signed, and
 /// never part of an id.
-fn cert_digest(bytes: &[u8]) -> Hash {
+pub fn digest_of_bytes(bytes: &[u8]) -> Hash {
     Hash(*blake3::hash(bytes).as_bytes())
 }
