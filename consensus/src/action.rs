@@ -7,7 +7,8 @@ use cairn_types::message::{Ballot, Carried};
 use cairn_types::signing::{Tag, block_preimage, timeout_preimage};
 use cairn_types::{
     Block, BlockCert, BlockId, CertifiedBlock, ChainId, CommitCert, CommitVote, Epoch, Header, Height,
-    Message, Proposal, QuorumCert, Signature, Slot, Status, Timeout, TimeoutCert, ValidatorIndex, View, Vote,
+    Message, Proposal, QuorumCert, Signature, Slot, Status, Timeout, TimeoutCert, TimeoutEntry,
+    ValidatorIndex, View, Vote,
 };
 
 /// One request to the driver. They are to be carried out in order.
@@ -170,6 +171,8 @@ pub enum TimerKind {
     Pace,
     /// The leader's wait of a quarter of the base timeout before an empty block that finishes old work.
     Finish,
+    /// Blocks that are missing are asked for again.
+    Repair,
     /// `interval_idle` without a commit: repeat (rule R), and a heartbeat from the leader.
     Idle,
 }
@@ -190,8 +193,13 @@ pub enum Equivocation {
     Proposals(SignedHeader, SignedHeader),
     Votes(Vote, Vote),
     CommitVotes(CommitVote, CommitVote),
-    /// Two timeouts of one view that name different certificates' views.
-    Timeouts(Box<Timeout>, Box<Timeout>),
+    /// Two timeouts of one view that sign different certificates' views.
+    Timeouts {
+        epoch: Epoch,
+        view: View,
+        first: TimeoutEntry,
+        second: TimeoutEntry,
+    },
 }
 
 impl Equivocation {
@@ -201,7 +209,7 @@ impl Equivocation {
             Self::Proposals(first, _) => first.header.proposer,
             Self::Votes(first, _) => first.validator,
             Self::CommitVotes(first, _) => first.validator,
-            Self::Timeouts(first, _) => first.validator,
+            Self::Timeouts { first, .. } => first.validator,
         }
     }
 }

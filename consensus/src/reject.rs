@@ -40,7 +40,9 @@ pub enum Reject {
     ForeignHeader,
     #[error("the header is of view 0, which has no proposals")]
     ViewZero,
-    #[error("the header names parent {parent} of view {parent_view}; the certificate is of {block} of view {view}")]
+    #[error(
+        "the header names parent {parent} of view {parent_view}; the certificate is of {block} of view {view}"
+    )]
     WrongParent { parent: BlockId, parent_view: View, block: BlockId, view: View },
     #[error(
         "a certificate of view {justify} does not entitle to propose in view {view} without a timeout certificate of the view before"
@@ -83,6 +85,7 @@ impl Reject {
             | Self::TooFarAhead { .. }
             | Self::Known
             | Self::Unresolved
+            | Self::Unasked { .. }
             | Self::Uncertified { .. }
             | Self::TreeFull { .. }
             | Self::WrongPayload
@@ -90,8 +93,7 @@ impl Reject {
             | Self::TimerReplaced
             | Self::NotStarted
             | Self::Halted => Blame::Nobody,
-            Self::Unasked { .. }
-            | Self::UnknownValidator { .. }
+            Self::UnknownValidator { .. }
             | Self::WrongLeader { .. }
             | Self::ForeignHeader
             | Self::ViewZero
