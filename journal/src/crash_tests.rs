@@ -109,7 +109,7 @@ fn a_crash_while_opening_after_a_crash_loses_nothing_either() {
             let acknowledged = run(&disk, &history, 0).unwrap_or(0);
             disk.crash(mode, operation);
             // The repairs of the first opening fail at each of their own operations.
-            for repair in 0..6 {
+            for repair in 0..13 {
                 let copy = disk.duplicate();
                 copy.fail_at(repair);
                 let _ = Journal::open_in(Box::new(copy.files()), OWNER);
@@ -145,6 +145,29 @@ fn a_crash_while_creating_leaves_a_whole_journal_or_none() {
                 }
                 Err(fault) => panic!("operation {operation}, {mode:?}: {fault}"),
             }
+        }
+    }
+}
+
+#[test]
+fn what_a_restarted_process_has_read_survives_the_power_cut_that_follows() {
+    let history = History::new(40);
+    for operation in 0..200 {
+        let disk = fresh_disk();
+        disk.fail_at(operation);
+        let acknowledged = run(&disk, &history, 0).unwrap_or(0);
+        disk.restart();
+        let recorded = check(&disk, &history, acknowledged, &format!("operation {operation}, restart"));
+        let seen =
+            history.steps.get(recorded.wrapping_sub(1)).map(|step| step.record.clone()).unwrap_or_default();
+        for mode in [CrashMode::LoseUnsynced, CrashMode::Torn, CrashMode::Subset] {
+            let disk = disk.duplicate();
+            disk.crash(mode, operation);
+            let (_, contents) = Journal::open_in(Box::new(disk.files()), OWNER).unwrap();
+            assert_eq!(
+                contents.record, seen,
+                "operation {operation}, {mode:?}: signed by a record that is gone"
+            );
         }
     }
 }

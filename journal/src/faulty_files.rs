@@ -19,7 +19,7 @@ pub enum CrashMode {
     Torn,
     /// Each sector of each write is on disk or not, at random.
     Subset,
-    /// All of them are on disk: only the process died.
+    /// All of them are on disk.
     KeepAll,
 }
 
@@ -110,6 +110,14 @@ impl FaultyDisk {
         }
         disk.names = names.clone();
         disk.durable_names = names;
+        disk.fail_at = None;
+        disk.dead = false;
+    }
+
+    /// The process dies and starts again, the power stays: everything written is still visible, and no more
+    /// durable than before.
+    pub fn restart(&self) {
+        let mut disk = self.lock();
         disk.fail_at = None;
         disk.dead = false;
     }
@@ -294,11 +302,12 @@ impl Files for FaultyFiles {
         disk.syncs = disk.syncs.saturating_add(1);
         let fails = disk.fails();
         let content = disk.content(name)?;
+        let pending = std::mem::take(&mut content.pending);
         if fails {
+            // As Linux does: the pages are clean now, still visible, and never reach the disk.
             return Err(injected());
         }
-        content.pending.clear();
-        content.durable = content.visible.clone();
+        pending.iter().for_each(|change| apply(&mut content.durable, change));
         Ok(())
     }
 

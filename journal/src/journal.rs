@@ -12,7 +12,7 @@ use cairn_types::{Address, Block, BlockId, ChainId, Hash, Height};
 use crate::fault::JournalFault;
 use crate::files::{DiskFiles, Files};
 use crate::log::{BlockLog, Frames, LogContents, segment_name, segment_number, segment_start};
-use crate::slots::{SAFETY, Slot, choose};
+use crate::slots::{Choice, SAFETY, Slot, choose};
 use crate::watermark::Watermark;
 
 /// Where a new `safety` file is made before it gets its name.
@@ -139,12 +139,7 @@ impl Journal {
         }
         let contents = contents_of(&record, &mut found);
         let mut journal = Self { files, owner, generation, record, named, log, poisoned: false };
-        if choice.copy_missing {
-            journal.write_slot(&choice.newest).map_err(fault("repairing the safety record"))?;
-        }
-        if choice.previous_torn {
-            journal.write_record(journal.record.clone()).map_err(fault("repairing the safety record"))?;
-        }
+        journal.settle(&choice).map_err(fault("writing the safety record anew"))?;
         Ok((journal, contents))
     }
 
@@ -323,18 +318,26 @@ impl Journal {
         let generation =
             self.generation.checked_add(1).ok_or_else(|| io::Error::other("generations are used up"))?;
         let slot = Slot::new(self.owner, generation, record, self.log.span());
-        self.write_slot(&slot)?;
+        let bytes = slot.to_bytes();
+        for offset in slot.offsets() {
+            self.files.write_at(SAFETY, offset, &bytes)?;
+        }
+        self.files.sync(SAFETY)?;
         self.generation = generation;
         self.record = slot.record;
         Ok(())
     }
 
-    fn write_slot(&mut self, slot: &Slot) -> io::Result<()> {
-        let bytes = slot.to_bytes();
-        for offset in slot.offsets() {
+    /// Makes what was just read durable. It may come from a cache whose sync failed or was never called
+    /// before an earlier process died, and signing by it writes nothing when the record does not change.
+    fn settle(&mut self, choice: &Choice) -> io::Result<()> {
+        let bytes = choice.newest.to_bytes();
+        for offset in choice.rewrite {
             self.files.write_at(SAFETY, offset, &bytes)?;
+            self.files.sync(SAFETY)?;
         }
-        self.files.sync(SAFETY)
+        self.files.sync_directory()?;
+        if choice.previous_torn { self.write_record(self.record.clone()) } else { Ok(()) }
     }
 }
 

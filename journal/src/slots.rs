@@ -21,6 +21,8 @@ pub(crate) const SLOT_BYTES: usize = 4_096;
 /// Two generations of two copies.
 pub(crate) const SLOTS: usize = 4;
 
+/// From one copy of a generation to the other.
+const COPY_DISTANCE: u64 = 2 * SLOT_BYTES as u64;
 const MAGIC: [u8; 8] = *b"CAIRNSIG";
 const VERSION: u16 = 1;
 const CRC_BYTES: usize = 4;
@@ -44,7 +46,7 @@ impl Slot {
     /// Where its two copies go.
     pub(crate) fn offsets(&self) -> [u64; 2] {
         let first = if self.generation.is_multiple_of(2) { 0 } else { SLOT_BYTES as u64 };
-        [first, first.saturating_add(2 * SLOT_BYTES as u64)]
+        [first, first.saturating_add(COPY_DISTANCE)]
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -84,8 +86,9 @@ impl Slot {
 pub(crate) struct Choice {
     /// The newest whole generation: the one to go on from.
     pub(crate) newest: Slot,
-    /// Whether a copy of the newest generation needs rewriting.
-    pub(crate) copy_missing: bool,
+    /// Where its copies lie, a bad one first: the order in which they may be written anew, each synced
+    /// before the next, so that a whole copy is there at every moment.
+    pub(crate) rewrite: [u64; 2],
     /// Whether the previous generation lacks a copy, so that a next one is to be written soon.
     pub(crate) previous_torn: bool,
 }
@@ -135,7 +138,13 @@ pub(crate) fn choose(place: &str, file: &[u8], owner: Owner) -> Result<Choice, J
             .check_next(&newest.record)
             .map_err(|regression| damaged(format!("generation {}: {regression}", newest.generation)))?,
     }
-    Ok(Choice { copy_missing, previous_torn: previous.len() < 2, newest })
+    let mut rewrite = newest.offsets();
+    let whole_first =
+        slots.first_chunk::<2>().is_some_and(|pair| pair.iter().flatten().any(|slot| *slot == newest));
+    if whole_first {
+        rewrite.reverse();
+    }
+    Ok(Choice { rewrite, previous_torn: previous.len() < 2, newest })
 }
 
 /// Refuses another key's or another chain's files.
