@@ -10,11 +10,13 @@ use parking_lot::Mutex;
 /// of bad signatures pushes nothing out.
 pub(crate) struct Verdicts {
     good: Mutex<LruCache<Hash, ()>>,
+    capacity: NonZeroUsize,
 }
 
 impl Verdicts {
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
-        Self { good: Mutex::new(LruCache::new(capacity)) }
+        // The cache would allocate for its whole capacity at once; a verifier of one receipt needs little.
+        Self { good: Mutex::new(LruCache::unbounded()), capacity }
     }
 
     pub(crate) fn holds(&self, name: &Hash) -> bool {
@@ -22,7 +24,11 @@ impl Verdicts {
     }
 
     pub(crate) fn remember(&self, name: Hash) {
-        self.good.lock().put(name, ());
+        let mut good = self.good.lock();
+        good.put(name, ());
+        if good.len() > self.capacity.get() {
+            good.pop_lru();
+        }
     }
 
     #[cfg(test)]
@@ -49,4 +55,20 @@ pub(crate) fn bytes_name(head: &[&[u8]], bytes: &[u8]) -> Hash {
     }
     hasher.update(bytes);
     Hash(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_verdict_goes_first() {
+        let verdicts = Verdicts::new(NonZeroUsize::new(2).unwrap());
+        let name = |byte| Hash([byte; 32]);
+        verdicts.remember(name(1));
+        verdicts.remember(name(2));
+        assert!(verdicts.holds(&name(1)));
+        verdicts.remember(name(3));
+        assert_eq!((verdicts.len(), verdicts.holds(&name(1)), verdicts.holds(&name(2))), (2, true, false));
+    }
 }

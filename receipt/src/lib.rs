@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Receipts: the strict JSON that users keep, and their verification with nothing but the genesis.
+//!
+//! `docs/FORMATS.md`, "Finality proof and receipt", is the specification. Everything fails closed: a receipt
+//! is valid only when every [`Check`] of its [`Verdict`] passed, and the first that did not is named.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
+
+mod anchor;
+mod read;
+mod strict_json;
+mod verdict;
+mod verify;
+mod write;
+
+pub use anchor::AnchorReceipt;
+pub use read::{FormatFault, RECEIPT_BYTES_MAX, parse};
+pub use verdict::{Check, CheckName, Trust, Verdict};
+pub use verify::{ReceiptVerifier, Trusted, verify};
+pub use write::to_json;
+
+/// The only receipt version.
+pub const RECEIPT_VERSION: u64 = 1;
+/// The media type of a receipt.
+pub const MEDIA_TYPE: &str = "application/vnd.cairn.receipt+json";
+/// The file extension of a receipt.
+pub const EXTENSION: &str = "cairn";

@@ -23,6 +23,8 @@ pub struct Receipt {
     pub finality: Finality,
     /// The hand-overs from the genesis epoch to the header's; empty within epoch 0.
     pub epochs: Vec<EpochHandover>,
+    /// Further evidence, each as compact JSON text. Not checked here, and reported as unverified.
+    pub external: Vec<String>,
 }
 
 /// What was anchored.
