@@ -1,1 +1,42 @@
-//! Placeholder.
+//! The chain's state: tables behind a storage trait, pure execution on overlays, atomic commits,
+//! the append-only logs, the authenticated map, and every query the interfaces ask.
+//!
+//! Only this crate names RocksDB. It knows no consensus rule: it is given blocks that consensus chose
+//! and says what they do.
+//!
+//! A block's life here: [`State::build`] or [`State::check`] executes it on its parent and keeps the
+//! outcome as an *overlay* in memory; [`State::commit`] turns the oldest overlay into one atomic batch.
+//! Uncommitted blocks read through their own parents down to the committed tables, so siblings never
+//! see one another.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+mod authenticated;
+mod batch;
+mod commit;
+mod error;
+mod execute;
+mod identity;
+mod layout;
+mod logs;
+mod memory;
+mod overlay;
+mod query;
+mod refusal;
+mod rocks;
+mod startup;
+mod state;
+mod storage;
+
+pub use batch::Batch;
+pub use commit::{Committed, CommittedBlock};
+pub use error::StateError;
+pub use layout::TxLocation;
+pub use memory::{FaultMoment, MemoryStorage};
+pub use query::{FinalHeader, ListFilter, LogSizes, Matches, Page, QUERY_MATCHES_MAX, QUERY_PAGE_MAX};
+pub use refusal::{BlockFault, HeaderField, TxRefusal};
+pub use rocks::RocksStorage;
+pub use state::{Built, OVERLAYS_MAX, State, Tip};
+pub use storage::{Durability, Order, Scan, Storage, StorageError, Table};

@@ -1,0 +1,213 @@
+//! RocksDB as [`Storage`]: the only file that names it.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
+    IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBatch, WriteOptions,
+};
+
+use crate::batch::Batch;
+use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, prefix_end};
+
+/// One cache for the blocks, indexes and filters of all tables.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// All memtables together; above it the largest is flushed.
+const MEMTABLES_BYTES: usize = 64 << 20;
+/// Write-ahead logs together; above it the oldest tables are flushed. Bounds the replay at start.
+const WAL_BYTES_MAX: u64 = 256 << 20;
+/// Dirty pages handed to the kernel at a time, so that a sync never meets a mountain.
+const BYTES_PER_SYNC: u64 = 1 << 20;
+/// File handles: enough for some hundred gigabytes of 64 MiB files to be served from the hot ones.
+const OPEN_FILES_MAX: i32 = 512;
+/// Values of at least this size leave the tree for blob files and are never rewritten by compaction.
+const BLOB_BYTES_MIN: u64 = 4 << 10;
+/// Index keys begin with a 32-byte digest; bloom filters work on it.
+const DIGEST_BYTES: usize = 32;
+
+/// The state's tables in a RocksDB folder.
+pub struct RocksStorage {
+    db: DB,
+    path: PathBuf,
+}
+
+impl RocksStorage {
+    /// Opens the folder, creating it and its tables when they do not exist.
+    ///
+    /// # Errors
+    /// When another process has it open, the disk fails, or the data is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let path = path.as_ref().to_path_buf();
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let tables =
+            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
+        let db = DB::open_cf_descriptors(&database_options(), &path, tables)
+            .map_err(|error| fault(&error, "open", &path))?;
+        Ok(Self { db, path })
+    }
+
+    fn family(&self, table: Table) -> Result<&rocksdb::ColumnFamily, StorageError> {
+        self.db.cf_handle(table.name()).ok_or_else(|| StorageError::Damaged {
+            doing: "find a table",
+            why: format!("table {} is missing", table.name()),
+        })
+    }
+
+    /// Bytes on disk, write-ahead logs included.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn disk_bytes(&self) -> Result<u64, StorageError> {
+        let io = |error: std::io::Error| StorageError::Io { doing: "measure", why: error.to_string() };
+        std::fs::read_dir(&self.path).map_err(io)?.try_fold(0u64, |sum, entry| {
+            let bytes = entry.and_then(|entry| entry.metadata()).map_err(io)?.len();
+            Ok(sum.saturating_add(bytes))
+        })
+    }
+
+    /// Moves all memtables into table files and compacts them: what the data weighs at rest.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn compact(&self) -> Result<(), StorageError> {
+        for table in Table::ALL {
+            let family = self.family(table)?;
+            self.db.flush_cf(family).map_err(|error| fault(&error, "flush", &self.path))?;
+            self.db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
+        }
+        Ok(())
+    }
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_db_write_buffer_size(MEMTABLES_BYTES);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_wal_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    // A torn tail is an unsynced block, which consensus delivers again. Nothing after damage is replayed.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_background_jobs(2);
+    options.set_log_level(LogLevel::Warn);
+    options.set_max_log_file_size(4 << 20);
+    options.set_keep_log_file_num(2);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+fn table_options(table: Table, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_format_version(5);
+    let mut options = Options::default();
+    options.set_write_buffer_size(16 << 20);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    match table {
+        Table::Bodies | Table::Certificates => {
+            // Signatures and keys do not compress.
+            options.set_enable_blob_files(true);
+            options.set_min_blob_size(BLOB_BYTES_MIN);
+            options.set_blob_compression_type(DBCompressionType::None);
+        }
+        Table::Proofs | Table::Roots | Table::References => {
+            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(DIGEST_BYTES));
+            options.set_memtable_prefix_bloom_ratio(0.02);
+            blocks.set_bloom_filter(10.0, false);
+            blocks.set_whole_key_filtering(false);
+        }
+        Table::Transactions | Table::Blocks | Table::TreeValues | Table::PublicKeys => {
+            options.set_memtable_prefix_bloom_ratio(0.02);
+            options.set_memtable_whole_key_filtering(true);
+            blocks.set_bloom_filter(10.0, false);
+        }
+        _ => {}
+    }
+    options.set_block_based_table_factory(&blocks);
+    options
+}
+
+/// Whether every key of the scan shares the digest that the table's bloom filter is built on.
+fn within_one_digest(scan: &Scan<'_>) -> bool {
+    matches!(scan.table, Table::Proofs | Table::Roots | Table::References)
+        && scan.prefix.len() >= DIGEST_BYTES
+}
+
+impl Storage for RocksStorage {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.db.get_cf(self.family(table)?, key).map_err(|error| fault(&error, "read", &self.path))
+    }
+
+    fn scan(
+        &self,
+        scan: Scan<'_>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        let family = self.family(scan.table)?;
+        let end = prefix_end(scan.prefix);
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(scan.prefix);
+        if let Some(end) = &end {
+            options.set_iterate_upper_bound(end.as_slice());
+        }
+        if !within_one_digest(&scan) || scan.order == Order::Descending {
+            options.set_total_order_seek(true);
+        }
+        let mode = match (scan.order, scan.from) {
+            (Order::Ascending, from) => {
+                IteratorMode::From(from.unwrap_or_default().max(scan.prefix), Direction::Forward)
+            }
+            (Order::Descending, Some(from)) => IteratorMode::From(from, Direction::Reverse),
+            (Order::Descending, None) => IteratorMode::End,
+        };
+        for row in self.db.iterator_cf_opt(family, options, mode) {
+            let (key, value) = row.map_err(|error| fault(&error, "scan", &self.path))?;
+            if visit(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError> {
+        let mut writes =
+            WriteBatch::with_capacity_bytes(batch.bytes().saturating_add(batch.len().saturating_mul(8)));
+        let mut families = [None; Table::ALL.len()];
+        for (slot, table) in families.iter_mut().zip(Table::ALL) {
+            *slot = Some(self.family(table)?);
+        }
+        for (table, key, value) in batch.entries() {
+            let Some(Some(family)) = families.get(table.index()) else { continue };
+            match value {
+                Some(value) => writes.put_cf(family, key, value),
+                None => writes.delete_cf(family, key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        self.db.write_opt(&writes, &options).map_err(|error| fault(&error, "write", &self.path))
+    }
+}
+
+/// RocksDB's words as one of ours.
+fn fault(error: &rocksdb::Error, doing: &'static str, path: &Path) -> StorageError {
+    let why = error.to_string();
+    if doing == "open" && (why.contains("lock hold by current process") || why.contains("While lock file")) {
+        return StorageError::Locked { path: path.to_path_buf() };
+    }
+    if why.contains("No space left on device") || why.contains("NoSpace") {
+        return StorageError::DiskFull { doing };
+    }
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => StorageError::Damaged { doing, why },
+        _ => StorageError::Io { doing, why },
+    }
+}
