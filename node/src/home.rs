@@ -7,16 +7,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 /// The layout this build reads and writes. A different number in `VERSION` is refused.
 const LAYOUT_VERSION: u32 = 1;
 /// Only the owner may enter.
 const DIRECTORY_MODE: u32 = 0o700;
-/// Only the owner may read.
-const SECRET_MODE: u32 = 0o600;
-/// Bytes of an Ed25519 seed.
-const SEED_BYTES: usize = 32;
+/// Only the owner may read and write.
+pub(crate) const PRIVATE_MODE: u32 = 0o600;
+/// Everyone may read: nothing secret inside.
+pub(crate) const OPEN_MODE: u32 = 0o644;
 
 /// Why a home cannot be used.
 #[derive(Debug, Error)]
@@ -31,8 +30,6 @@ pub(crate) enum HomeFault {
     InUse { root: PathBuf, pid: String },
     #[error("cannot {action} {}: {error}", path.display())]
     Io { action: &'static str, path: PathBuf, error: std::io::Error },
-    #[error("{} is damaged: expected {SEED_BYTES} bytes as hex; restore it from a backup, or delete it: the next `cairn start` makes a new one, and with it a new network identity", path.display())]
-    Seed { path: PathBuf },
 }
 
 /// A home directory. The lock, once taken, lives as long as this value.
@@ -43,10 +40,11 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Makes a new, empty home: directories of mode 0700 and a `VERSION` file.
+    /// Makes the directories of a new home, of mode 0700. It is a home once [`Home::complete`] is done;
+    /// until then `init` may be repeated.
     ///
     /// # Errors
-    /// When it is a home already, or a file cannot be written.
+    /// When it is a home already, or a directory cannot be made.
     pub(crate) fn create(root: &Path) -> Result<Self, HomeFault> {
         if root.join("VERSION").exists() {
             return Err(HomeFault::AlreadyAHome { root: root.to_owned() });
@@ -54,9 +52,15 @@ impl Home {
         for directory in ["", "keys", "data", "run"] {
             create_directory(&root.join(directory))?;
         }
-        let home = Self { root: absolute(root)?, lock: None };
-        write_new(&home.path("VERSION"), format!("{LAYOUT_VERSION}\n").as_bytes(), 0o644)?;
-        Ok(home)
+        Ok(Self { root: absolute(root)?, lock: None })
+    }
+
+    /// Writes `VERSION`, the last file of a new home.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn complete(&self) -> Result<(), HomeFault> {
+        replace(&self.path("VERSION"), format!("{LAYOUT_VERSION}\n").as_bytes(), OPEN_MODE)
     }
 
     /// Opens an existing home without locking it.
@@ -97,7 +101,7 @@ impl Home {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(SECRET_MODE)
+            .mode(PRIVATE_MODE)
             .open(&path)
             .map_err(fault("open"))?;
         if let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -155,54 +159,14 @@ impl Home {
         self.path("address_book")
     }
 
-    /// The Ed25519 seed of the mesh swarm, `keys/mesh.key`.
-    ///
-    /// # Errors
-    /// When the file is missing, unreadable or damaged.
-    pub(crate) fn mesh_seed(&self) -> Result<Zeroizing<[u8; SEED_BYTES]>, HomeFault> {
-        self.read_seed("keys/mesh.key")
+    /// `keys/mesh.key`: the mesh swarm's node key, made by the p2p crate when missing.
+    pub(crate) fn mesh_key(&self) -> PathBuf {
+        self.path("keys/mesh.key")
     }
 
-    /// The Ed25519 seed of the public swarm, `keys/public.key`.
-    ///
-    /// # Errors
-    /// When the file is missing, unreadable or damaged.
-    pub(crate) fn public_seed(&self) -> Result<Zeroizing<[u8; SEED_BYTES]>, HomeFault> {
-        self.read_seed("keys/public.key")
-    }
-
-    /// Makes whichever of the two node keys does not exist yet; gives the names of those made.
-    ///
-    /// # Errors
-    /// When there is no randomness or a file cannot be written.
-    pub(crate) fn create_node_keys(&self) -> Result<Vec<&'static str>, HomeFault> {
-        let mut made = Vec::new();
-        for name in ["keys/mesh.key", "keys/public.key"] {
-            let path = self.path(name);
-            if path.exists() {
-                continue;
-            }
-            let mut seed = Zeroizing::new([0; SEED_BYTES]);
-            getrandom::fill(seed.as_mut()).map_err(|error| HomeFault::Io {
-                action: "draw random bytes for",
-                path: path.clone(),
-                error: std::io::Error::other(error.to_string()),
-            })?;
-            let text = Zeroizing::new(format!("{}\n", hex::encode(seed.as_ref())));
-            write_new(&path, text.as_bytes(), SECRET_MODE)?;
-            made.push(name);
-        }
-        Ok(made)
-    }
-
-    fn read_seed(&self, name: &str) -> Result<Zeroizing<[u8; SEED_BYTES]>, HomeFault> {
-        let path = self.path(name);
-        let text = fs::read_to_string(&path)
-            .map_err(|error| HomeFault::Io { action: "read", path: path.clone(), error })?;
-        let text = Zeroizing::new(text);
-        let mut seed = Zeroizing::new([0; SEED_BYTES]);
-        hex::decode_to_slice(text.trim(), seed.as_mut()).map_err(|_| HomeFault::Seed { path })?;
-        Ok(seed)
+    /// `keys/public.key`: the public swarm's node key, made by the p2p crate when missing.
+    pub(crate) fn public_key(&self) -> PathBuf {
+        self.path("keys/public.key")
     }
 }
 
@@ -217,22 +181,33 @@ fn create_directory(path: &Path) -> Result<(), HomeFault> {
     fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)).map_err(fault)
 }
 
-/// Writes a file that must not exist yet, synced, with these permissions from the first moment on.
+/// Writes a file whole or not at all, replacing one of the same name, synced, with these permissions
+/// from the first moment on.
 ///
 /// # Errors
-/// When it exists or cannot be written.
-pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeFault> {
+/// When it cannot be written.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HomeFault> {
     let fault = |error| HomeFault::Io { action: "write", path: path.to_owned(), error };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(fault)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(fault)
+    let Some(name) = path.file_name() else {
+        return Err(fault(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file name")));
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let temporary = directory.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let written = write_synced(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Best effort: the fault that is reported is the one that mattered.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.and_then(|()| File::open(directory)?.sync_all()).map_err(fault)
 }
 
-/// Writes a file that must not exist yet and that only its owner may read.
-///
-/// # Errors
-/// When it exists or cannot be written.
-pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), HomeFault> {
-    write_new(path, bytes, SECRET_MODE)
+fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 #[cfg(test)]

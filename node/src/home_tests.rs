@@ -9,20 +9,17 @@ fn a_new_home_is_closed_to_others() {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("deep/home");
     let home = Home::create(&root).unwrap();
-    assert_eq!(home.create_node_keys().unwrap(), ["keys/mesh.key", "keys/public.key"]);
-    assert_eq!(home.create_node_keys().unwrap(), [] as [&str; 0], "existing keys are kept");
     for directory in ["", "keys", "data", "run"] {
         assert_eq!(mode(&root.join(directory)), 0o700, "{directory}");
     }
-    assert_eq!(mode(&root.join("keys/mesh.key")), 0o600);
     assert!(!home.sign().exists(), "only a validator's init makes the journal");
-    assert_ne!(*home.mesh_seed().unwrap(), *home.public_seed().unwrap());
 }
 
 #[test]
 fn a_home_is_not_made_twice() {
     let scratch = tempfile::tempdir().unwrap();
     Home::create(scratch.path()).unwrap();
+    Home::create(scratch.path()).expect("an unfinished home may be begun again").complete().unwrap();
     let said = Home::create(scratch.path()).expect_err("exists").to_string();
     assert!(said.contains("already a Cairn home"), "{said}");
 }
@@ -41,6 +38,7 @@ fn opening_checks_the_layout() {
 fn the_lock_names_the_process_that_holds_it() {
     let scratch = tempfile::tempdir().unwrap();
     let mut first = Home::create(scratch.path()).unwrap();
+    first.complete().unwrap();
     first.lock().unwrap();
     first.lock().expect("taking it twice is one lock");
     let mut second = Home::open(scratch.path()).unwrap();
@@ -51,11 +49,14 @@ fn the_lock_names_the_process_that_holds_it() {
 }
 
 #[test]
-fn a_damaged_node_key_is_refused() {
+fn a_file_is_replaced_whole() {
     let scratch = tempfile::tempdir().unwrap();
-    let home = Home::create(scratch.path()).unwrap();
-    home.create_node_keys().unwrap();
-    fs::write(scratch.path().join("keys/mesh.key"), "zz").unwrap();
-    let said = home.mesh_seed().expect_err("damaged").to_string();
-    assert!(said.contains("mesh.key is damaged"), "{said}");
+    let path = scratch.path().join("receipt");
+    replace(&path, b"first", OPEN_MODE).unwrap();
+    replace(&path, b"second", PRIVATE_MODE).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"second");
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "no temporary file stays");
+    let said = replace(&scratch.path().join("gone/receipt"), b"x", OPEN_MODE).expect_err("no directory");
+    assert!(said.to_string().contains("gone/receipt"), "{said}");
 }

@@ -1,0 +1,129 @@
+//! `cairn rpc METHOD k=v`: any JSON-RPC method, and where a node is.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::{Map, Value};
+
+use crate::cli::Common;
+use crate::config::{Config, ConfigFault};
+use crate::exit::{Exit, WithExit};
+
+/// Where a node answers when nothing says otherwise.
+const URL: &str = "http://127.0.0.1:26657";
+
+/// The node to ask.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node's JSON-RPC address [default: that of the home's configuration, else http://127.0.0.1:26657]
+    #[arg(long, env = "CAIRN_URL", value_name = "URL")]
+    url: Option<String>,
+}
+
+impl NodeArgs {
+    /// The address given, or that of the home's node, or the usual one.
+    ///
+    /// # Errors
+    /// When the home has a configuration that is refused.
+    pub(crate) fn url(&self, common: &Common) -> anyhow::Result<String> {
+        if let Some(url) = &self.url {
+            return Ok(url.trim_end_matches('/').to_owned());
+        }
+        let mut listen = match Config::load(&common.home(), &[]) {
+            Ok(loaded) => loaded.config.rpc.listen,
+            // No home, no configuration: most machines that stamp files have none.
+            Err(ConfigFault::Unreadable { .. }) => return Ok(URL.to_owned()),
+            Err(fault) => return Err(fault.into()),
+        };
+        if listen.ip().is_unspecified() {
+            listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        Ok(format!("http://{listen}"))
+    }
+}
+
+/// Runs one asynchronous job to its end on this thread.
+pub(crate) fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?
+        .block_on(job)
+}
+
+/// As [`block_on`], with the blocking and parallel work of load generators and local networks.
+pub(crate) fn block_on_all_cores<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?
+        .block_on(job)
+}
+
+/// `cairn rpc`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A value is read as JSON when it is JSON, else as text: limit=5, wait=final, leaves='[\"00..\"]'.
+
+Examples:
+  cairn rpc chain_status
+  cairn rpc chain_block at=latest
+  cairn rpc proof_list limit=5
+  cairn rpc identity_get did=did:cairn:<64 hex>")]
+pub(crate) struct RpcArgs {
+    /// The method, for instance chain_status; GET /openrpc.json lists them all
+    method: String,
+    /// Parameters by name
+    #[arg(value_name = "NAME=VALUE")]
+    params: Vec<String>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(crate) fn run(common: &Common, args: &RpcArgs) -> anyhow::Result<Exit> {
+    let params = parse(&args.params).exit_with(Exit::Usage)?;
+    let url = args.node.url(common)?;
+    let result = block_on(async { Ok(call(&url, &args.method, params).await?) })?;
+    if common.json {
+        common.output().json(&result);
+    } else {
+        common.output().show(&serde_json::to_string_pretty(&result)?, &result);
+    }
+    Ok(Exit::Yes)
+}
+
+fn parse(params: &[String]) -> anyhow::Result<Value> {
+    let mut named = Map::new();
+    for param in params {
+        let Some((name, value)) = param.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            bail!("`{param}` is no parameter; expected NAME=VALUE, for instance limit=5");
+        };
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        if named.insert(name.to_owned(), value).is_some() {
+            bail!("the parameter `{name}` is given twice");
+        }
+    }
+    Ok(Value::Object(named))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_json_when_they_can_be() {
+        let texts = ["limit=5", "wait=final", "at=\"12\"", "list=[1,2]", "text=a=b", "empty="];
+        let params = parse(&texts.map(str::to_owned)).unwrap();
+        let expected =
+            json!({ "limit": 5, "wait": "final", "at": "12", "list": [1, 2], "text": "a=b", "empty": "" });
+        assert_eq!(params, expected);
+    }
+
+    #[test]
+    fn what_is_no_parameter_is_refused() {
+        assert!(parse(&["latest".to_owned()]).expect_err("no =").to_string().contains("NAME=VALUE"));
+        assert!(parse(&["=x".to_owned()]).is_err());
+        let twice = parse(&["a=1".to_owned(), "a=2".to_owned()]).expect_err("twice").to_string();
+        assert!(twice.contains("given twice"), "{twice}");
+    }
+}

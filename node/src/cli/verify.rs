@@ -1,0 +1,213 @@
+//! `cairn verify`: offline, with nothing but the genesis.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use cairn_receipt::{AnchorReceipt, Check, CheckName, ReceiptVerifier, Trust, Verdict};
+use cairn_types::receipt::Receipt;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::digest::{Algorithm, of_file};
+use crate::cli::output::{bytes, time};
+use crate::cli::trust::{Anchor, TrustArgs};
+use crate::cli::{Common, files};
+use crate::exit::Exit;
+
+/// The check this command adds to those of the format: the file is the one the receipt speaks of.
+const FILE_CHECK: &str = "file";
+
+/// `cairn verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs no network and no node: only the file, its receipt and the chain's genesis.
+
+Examples:
+  cairn verify model.bin --genesis genesis.json        with model.bin.cairn
+  cairn verify model.bin --receipt elsewhere.cairn     with another receipt
+  cairn verify model.bin.cairn                         the receipt alone, without the file
+
+Exit codes: 0 valid, 1 invalid (the check that failed is named), 4 no genesis, or a checkpoint not pinned.")]
+pub(crate) struct VerifyArgs {
+    /// The file that was stamped, or a receipt to check by itself
+    file: PathBuf,
+    /// Its receipt [default: FILE.cairn]
+    #[arg(long, value_name = "RECEIPT")]
+    receipt: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+/// What is to be verified: a receipt, and the file it speaks of when there is one.
+struct Question {
+    file: Option<PathBuf>,
+    receipt: PathBuf,
+}
+
+/// One line of the answer.
+struct Line {
+    name: String,
+    passed: bool,
+    detail: String,
+}
+
+impl From<&Check> for Line {
+    fn from(check: &Check) -> Self {
+        Self { name: check.name.to_string(), passed: check.passed, detail: check.detail.clone() }
+    }
+}
+
+pub(crate) fn run(common: &Common, args: &VerifyArgs) -> anyhow::Result<Exit> {
+    let question = question(args)?;
+    let anchor = args.trust.load(common)?;
+    let text = files::read_text(&question.receipt, "receipt")?;
+    let verifier = ReceiptVerifier::new(anchor.trusted.clone());
+    let mut lines = Vec::new();
+    let mut verdict = match (cairn_receipt::parse(&text), &question.file) {
+        (Ok(receipt), Some(file)) => {
+            lines.push(compare(file, &receipt, common)?);
+            verifier.verify(&receipt)
+        }
+        (Ok(receipt), None) => verifier.verify(&receipt),
+        // What `receipt get` writes: a batch's root, which speaks of no file.
+        (Err(_), None) if AnchorReceipt::parse(&text).is_ok() => {
+            verifier.verify_anchor(&AnchorReceipt::parse(&text)?)
+        }
+        (Err(_), _) => verifier.verify_json(&text),
+    };
+    if question.file.is_none() {
+        verdict.warnings.push("only the receipt was checked: no file was compared with it".to_owned());
+    }
+    verdict.valid &= lines.iter().all(|line| line.passed);
+    lines.extend(verdict.checks.iter().map(Line::from));
+    let exit = exit_of(&verdict);
+    let size = text.len() as u64;
+    common.output().show(
+        &readable(&question, &anchor, &lines, &verdict, size),
+        &as_json(&question, &anchor, &lines, &verdict, exit),
+    );
+    Ok(exit)
+}
+
+fn question(args: &VerifyArgs) -> anyhow::Result<Question> {
+    if let Some(receipt) = &args.receipt {
+        return Ok(Question { file: Some(args.file.clone()), receipt: receipt.clone() });
+    }
+    let beside = receipt_path(&args.file);
+    if beside.exists() {
+        return Ok(Question { file: Some(args.file.clone()), receipt: beside });
+    }
+    if args.file.extension().is_some_and(|extension| extension == cairn_receipt::EXTENSION) {
+        return Ok(Question { file: None, receipt: args.file.clone() });
+    }
+    bail!(
+        "there is no receipt {}; name one with --receipt, or make one with `cairn stamp {}`",
+        beside.display(),
+        args.file.display()
+    )
+}
+
+/// Where a file's receipt lies: `FILE.cairn`.
+pub(crate) fn receipt_path(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".");
+    name.push(cairn_receipt::EXTENSION);
+    PathBuf::from(name)
+}
+
+fn compare(file: &Path, receipt: &Receipt, common: &Common) -> anyhow::Result<Line> {
+    let subject = &receipt.subject;
+    let algorithm = Algorithm::from_name(&subject.algorithm)?;
+    let digest = of_file(file, algorithm, common.output()).context("the file that was stamped")?;
+    let passed = digest == subject.digest;
+    let name = algorithm.name();
+    let detail = match passed {
+        true => format!("{name} {digest}"),
+        false => format!("its {name} is {digest}; the receipt is for {}", subject.digest),
+    };
+    Ok(Line { name: FILE_CHECK.to_owned(), passed, detail })
+}
+
+/// A checkpoint that is not pinned is missing trust; everything else that fails is an invalid receipt.
+fn exit_of(verdict: &Verdict) -> Exit {
+    match (verdict.valid, verdict.failed().map(|check| check.name)) {
+        (true, _) => Exit::Yes,
+        (false, Some(CheckName::Checkpoint)) => Exit::TrustMissing,
+        (false, _) => Exit::No,
+    }
+}
+
+fn readable(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verdict, size: u64) -> String {
+    let what = question.file.as_ref().unwrap_or(&question.receipt).display();
+    let mut text = match (verdict.valid, &verdict.record) {
+        (true, Some(record)) => format!(
+            "VALID: {what} was anchored at {} in block {} of `{}`\n",
+            time(record.time_ms),
+            record.height,
+            anchor.genesis.name
+        ),
+        _ => match lines.iter().find(|line| !line.passed) {
+            Some(line) => format!("INVALID: {what}: the check `{}` failed\n", line.name),
+            None => format!("INVALID: {what}\n"),
+        },
+    };
+    for line in lines {
+        let mark = if line.passed { "ok" } else { "FAILED" };
+        text.push_str(&format!("  {:<11} {mark:<6}  {}\n", line.name, line.detail));
+    }
+    if verdict.valid {
+        text.push_str(&format!("receipt: {}, {}\n", question.receipt.display(), bytes(size)));
+        text.push_str(&format!("trust: {}\n", trust(anchor, verdict.trust)));
+    }
+    for warning in &verdict.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
+}
+
+fn trust(anchor: &Anchor, trust: Trust) -> String {
+    let genesis = format!("{} (chain {})", anchor.path.display(), anchor.trusted.chain);
+    match trust {
+        Trust::Nothing => "nothing".to_owned(),
+        Trust::Genesis { epoch } if epoch.get() == 0 => format!("{genesis}, and a quorum of its validators"),
+        Trust::Genesis { epoch } => {
+            format!("{genesis}, and a quorum of each validator set from it up to epoch {epoch}")
+        }
+        Trust::Checkpoint(block) => format!("the checkpoint {block} that you pinned, of chain {}", anchor.trusted.chain),
+    }
+}
+
+fn as_json(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verdict, exit: Exit) -> Value {
+    let checks: Vec<Value> = lines
+        .iter()
+        .map(|line| json!({ "name": line.name, "passed": line.passed, "detail": line.detail }))
+        .collect();
+    let trust = match verdict.trust {
+        Trust::Nothing => Value::Null,
+        Trust::Genesis { epoch } => json!({ "kind": "genesis", "epoch": epoch.get() }),
+        Trust::Checkpoint(block) => json!({ "kind": "checkpoint", "block": block.to_string() }),
+    };
+    let record = verdict.record.as_ref().filter(|_| verdict.valid).map(|record| {
+        json!({
+            "seq": record.seq,
+            "proof_id": record.proof_id.to_string(),
+            "root": record.root.to_string(),
+            "sender": record.sender.to_string(),
+            "height": record.height.get(),
+            "time": time(record.time_ms),
+            "time_ms": record.time_ms,
+        })
+    });
+    json!({
+        "valid": verdict.valid,
+        "exit_code": exit as u8,
+        "file": question.file,
+        "receipt": question.receipt,
+        "chain": anchor.trusted.chain.to_string(),
+        "checks": checks,
+        "failed": lines.iter().find(|line| !line.passed).map(|line| line.name.as_str()),
+        "trust": trust,
+        "warnings": verdict.warnings,
+        "record": record,
+    })
+}
