@@ -130,11 +130,12 @@ impl Replica {
         Ok(())
     }
 
-    pub(crate) fn on_work(&mut self, work: bool) {
+    pub(crate) fn on_work(&mut self, work: bool) -> Result<(), Reject> {
         self.pool_work = work;
         if work {
             self.leading.refused = false;
         }
+        Ok(())
     }
 
     pub(crate) fn on_pace_timer(&mut self) {

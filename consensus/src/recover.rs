@@ -9,6 +9,7 @@ use cairn_types::{BlockCert, TimeoutCert, View};
 use crate::config::{CommittedTip, Config, RecoverFault, Recovered};
 use crate::pacemaker::Timers;
 use crate::propose::Leading;
+use crate::reject::Reject;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::tally::{Tally, Timeouts};
@@ -82,13 +83,14 @@ impl Replica {
     }
 
     /// The first input: learn what the committed block proves, execute the block log again, say where we stand.
-    pub(crate) fn on_start(&mut self) {
+    pub(crate) fn on_start(&mut self) -> Result<(), Reject> {
         self.started = true;
         if let Some(certificate) = self.recovered_commit.take() {
             self.learn_commit_cert(&certificate);
         }
         self.set_idle_timer();
         self.resend(None); // R: also after a restart
+        Ok(())
     }
 }
 

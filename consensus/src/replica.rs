@@ -78,7 +78,7 @@ impl Replica {
 
     fn dispatch(&mut self, input: Input) -> Result<(), Reject> {
         match input {
-            Input::Start => done(self.on_start()),
+            Input::Start => self.on_start(),
             Input::Proposal(proposal) => self.on_proposal(proposal.into_inner()),
             Input::Vote(vote) => self.on_vote(vote.into_inner()),
             Input::CommitVote(vote) => self.on_commit_vote(vote.into_inner()),
@@ -88,7 +88,7 @@ impl Replica {
             Input::CommitCert(certificate) => self.on_commit_cert(&certificate),
             Input::Status { from, status } => self.on_status(from, &status),
             Input::Connected(peer) => self.on_connected(peer),
-            Input::Work(work) => done(self.on_work(work)),
+            Input::Work(work) => self.on_work(work),
             Input::PayloadReady { view, block } => self.on_payload(view, &block),
             Input::PayloadFailed { view } => self.on_payload_failed(view),
             Input::BlockChecked { id, verdict } => self.on_checked(id, verdict),
@@ -184,8 +184,4 @@ impl Replica {
     pub fn block(&self, id: &BlockId) -> Option<&Arc<Block>> {
         self.tree.get(id)
     }
-}
-
-const fn done((): ()) -> Result<(), Reject> {
-    Ok(())
 }

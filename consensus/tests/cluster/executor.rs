@@ -1,0 +1,111 @@
+//! A node's stand-in for pool, executor and state: what would be behind `cairn-mempool` and `cairn-state`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cairn_consensus::BlockVerdict;
+use cairn_types::{Block, BlockId, CertifiedBlock, Header, SignedTransaction, Slot, TxId};
+
+use super::world::{World, next_root};
+
+/// Transactions in one block, so that work spreads over several.
+const BLOCK_TRANSACTIONS: usize = 3;
+
+/// What survives: committed blocks, oldest first.
+#[derive(Clone, Default)]
+pub(crate) struct ChainOnDisk {
+    pub(crate) blocks: Vec<CertifiedBlock>,
+}
+
+/// What does not: executed blocks above the committed one, and the pool.
+pub(crate) struct Executor {
+    world: World,
+    executed: BTreeMap<BlockId, (Header, BTreeSet<TxId>)>,
+    committed_ids: BTreeSet<TxId>,
+    tip: Header,
+    pub(crate) pool: BTreeMap<TxId, Arc<SignedTransaction>>,
+}
+
+impl Executor {
+    pub(crate) fn open(world: &World, chain: &ChainOnDisk) -> Self {
+        let mut executor = Self {
+            world: world.clone(),
+            executed: BTreeMap::new(),
+            committed_ids: BTreeSet::new(),
+            tip: world.root.clone(),
+            pool: BTreeMap::new(),
+        };
+        for certified in &chain.blocks {
+            executor.apply(&certified.block);
+        }
+        executor
+    }
+
+    fn header(&self, id: &BlockId) -> Option<&Header> {
+        if *id == self.tip.id() {
+            return Some(&self.tip);
+        }
+        self.executed.get(id).map(|(header, _)| header)
+    }
+
+    /// The pooled transactions that execute on `parent`; `None` when it was not executed here.
+    pub(crate) fn candidates(&self, parent: &BlockId) -> Option<Vec<Arc<SignedTransaction>>> {
+        let mut included = self.committed_ids.clone();
+        let mut at = *parent;
+        while at != self.tip.id() {
+            let (header, ids) = self.executed.get(&at)?;
+            included.extend(ids);
+            at = header.parent;
+        }
+        let fresh = self.pool.iter().filter(|(id, _)| !included.contains(*id));
+        Some(fresh.map(|(_, tx)| tx.clone()).collect())
+    }
+
+    pub(crate) fn build(&mut self, slot: Slot, clock_ms: u64) -> Option<Arc<Block>> {
+        let mut transactions = self.candidates(&slot.parent)?;
+        transactions.truncate(BLOCK_TRANSACTIONS);
+        let parent = self.header(&slot.parent)?.clone();
+        let block = self.world.block(&parent, slot, clock_ms.max(parent.time_ms + 1), transactions);
+        self.keep(&block);
+        Some(block)
+    }
+
+    /// Executes a block on its parent. The caller has waited until its time is not ahead of the
+    /// clock. `None` when the parent was let go of since, because another block was committed.
+    pub(crate) fn check(&mut self, block: &Arc<Block>, oldest_ms: u64) -> Option<BlockVerdict> {
+        let header = block.header();
+        let parent = self.header(&header.parent)?;
+        let ids: Vec<TxId> = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
+        let again = |ids: &[TxId]| ids.iter().any(|id| self.committed_ids.contains(id));
+        if header.state_root != next_root(parent.state_root, header.tx_root) || again(&ids) {
+            return Some(BlockVerdict::Invalid);
+        }
+        self.keep(block);
+        Some(if header.time_ms < oldest_ms { BlockVerdict::TooOld } else { BlockVerdict::Valid })
+    }
+
+    fn keep(&mut self, block: &Block) {
+        let ids = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
+        self.executed.insert(block.id(), (block.header().clone(), ids));
+    }
+
+    /// Makes a block final. It must be the committed block's child and execute to its root.
+    pub(crate) fn apply(&mut self, block: &Block) {
+        let header = block.header();
+        assert_eq!(header.parent, self.tip.id(), "committed out of order");
+        assert!(header.height.follows(self.tip.height), "heights not contiguous");
+        assert_eq!(header.state_root, next_root(self.tip.state_root, header.tx_root), "state diverged");
+        for tx in block.transactions() {
+            let id = tx.transaction.id();
+            assert!(self.committed_ids.insert(id), "a transaction was committed twice");
+            self.pool.remove(&id);
+        }
+        self.executed.remove(&block.id());
+        self.executed.retain(|_, (other, _)| other.height > header.height);
+        self.tip = header.clone();
+    }
+
+    pub(crate) fn has_committed(&self, id: &TxId) -> bool {
+        self.committed_ids.contains(id)
+    }
+}

@@ -1,0 +1,297 @@
+//! A whole network of replicas in virtual time, from one seed: the same seed gives the same events.
+
+pub(crate) mod attack;
+pub(crate) mod checks;
+pub(crate) mod drive;
+pub(crate) mod executor;
+pub(crate) mod node;
+pub(crate) mod scenario;
+pub(crate) mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cairn_consensus::{Input, Timer};
+use cairn_types::{Block, BlockId, CertifiedBlock, Context, Hash, Message, Params, Slot, TxId};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use attack::Attacker;
+use checks::Checks;
+use node::Node;
+use world::{START_MS, World};
+
+/// What travels between nodes.
+#[derive(Clone, Debug)]
+pub(crate) enum Wire {
+    Message(Message),
+    Fetch(BlockId),
+    Block(Arc<Block>),
+    /// The heights after this one, please.
+    Range(u64),
+    Blocks(Vec<CertifiedBlock>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// Nodes hear only those of their own group.
+    Partition(Vec<u8>),
+    /// The second no longer hears the first.
+    OneWay(usize, usize),
+    Heal,
+    Crash(usize),
+    Restart(usize),
+    /// Every node at once; they restart one after the other within this time.
+    PowerLoss(u64),
+    /// Messages lost and repeated, of 1,000; crashes at each durable point, of 10,000.
+    Noise { loss: u32, twice: u32, crash: u32 },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Deliver { from: usize, to: usize, wire: Wire },
+    Fires { node: usize, incarnation: u32, timer: Timer },
+    Check { node: usize, incarnation: u32, block: Arc<Block>, lag_exponent: u32 },
+    Build { node: usize, incarnation: u32, slot: Slot },
+    Fault(Fault),
+    Submit(u64),
+    Attack,
+}
+
+/// Delays in ms, each drawn between its two ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delays {
+    pub(crate) link: (u64, u64),
+    pub(crate) execute: (u64, u64),
+    pub(crate) build: (u64, u64),
+}
+
+pub(crate) struct Cluster {
+    pub(crate) world: World,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) attacker: Option<Attacker>,
+    pub(crate) checks: Checks,
+    pub(crate) delays: Delays,
+    pub(crate) now: u64,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) sent: BTreeMap<&'static str, u64>,
+    pub(crate) submitted: BTreeMap<TxId, u64>,
+    queue: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+    blocked: BTreeSet<(usize, usize)>,
+    noise: (u32, u32, u32),
+    trace: Hash,
+    pub(crate) events: u64,
+}
+
+impl Cluster {
+    /// `n` honest validators, all down.
+    pub(crate) fn new(n: usize, params: Params, delays: Delays, seed: u64) -> Self {
+        let world = World::new(n, params);
+        let nodes = world.all().into_iter().map(|me| Node::new(Some(me), true, 0)).collect();
+        Self {
+            world,
+            nodes,
+            attacker: None,
+            checks: Checks::default(),
+            delays,
+            now: START_MS,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            sent: BTreeMap::new(),
+            submitted: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            blocked: BTreeSet::new(),
+            noise: (0, 0, 0),
+            trace: Hash::default(),
+            events: 0,
+        }
+    }
+
+    pub(crate) fn at(&mut self, time: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((time.max(self.now), self.sequence), event);
+    }
+
+    pub(crate) fn draw(&mut self, range: (u64, u64)) -> u64 {
+        if range.0 == range.1 { range.0 } else { self.rng.random_range(range.0..=range.1) }
+    }
+
+    fn chance(&mut self, of: u32, per: u32) -> bool {
+        of > 0 && self.rng.random_range(0..per) < of
+    }
+
+    pub(crate) fn crashes_now(&mut self) -> bool {
+        self.chance(self.noise.2, 10_000)
+    }
+
+    /// Sends over the link, subject to partitions, loss and repetition.
+    pub(crate) fn send(&mut self, from: usize, to: usize, wire: Wire) {
+        if self.blocked.contains(&(from, to)) {
+            return;
+        }
+        let (loss, twice, _) = self.noise;
+        if self.chance(loss, 1_000) {
+            return;
+        }
+        let copies = if self.chance(twice, 1_000) { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = self.draw(self.delays.link);
+            self.at(self.now + delay, Event::Deliver { from, to, wire: wire.clone() });
+        }
+    }
+
+    /// Runs until nothing is left or `deadline`, or until `done` after an event. True when `done`.
+    pub(crate) fn run(&mut self, deadline: u64, mut done: impl FnMut(&Self) -> bool) -> bool {
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > deadline {
+                break;
+            }
+            let ((time, sequence), event) = entry.remove_entry();
+            self.now = time;
+            self.events += 1;
+            self.note(sequence, &event);
+            self.handle(event);
+            if done(self) {
+                return true;
+            }
+        }
+        self.now = self.now.max(deadline);
+        false
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Deliver { from, to, wire } => self.deliver(from, to, wire),
+            Event::Fires { node, incarnation, timer } => {
+                self.if_current(node, incarnation, Input::TimerFired(timer));
+            }
+            Event::Check { node, incarnation, block, lag_exponent } => {
+                self.check_block(node, incarnation, &block, lag_exponent);
+            }
+            Event::Build { node, incarnation, slot } => self.build(node, incarnation, slot),
+            Event::Fault(fault) => self.fault(fault),
+            Event::Submit(nonce) => self.submit(nonce),
+            Event::Attack => self.attack(),
+        }
+    }
+
+    fn if_current(&mut self, node: usize, incarnation: u32, input: Input) {
+        if self.nodes[node].incarnation == incarnation {
+            self.turn(node, vec![(None, input)]);
+        }
+    }
+
+    pub(crate) fn start(&mut self, node: usize) {
+        if self.nodes[node].live.is_some() {
+            return;
+        }
+        let world = self.world.clone();
+        self.nodes[node].open(&world);
+        self.turn(node, vec![(None, Input::Start)]);
+        for other in 0..self.nodes.len() {
+            self.connect(node, other);
+        }
+    }
+
+    pub(crate) fn start_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.start(node);
+        }
+    }
+
+    /// Two nodes find each other again.
+    fn connect(&mut self, a: usize, b: usize) {
+        for (at, peer) in [(a, b), (b, a)] {
+            let reachable = !self.blocked.contains(&(a, b)) && !self.blocked.contains(&(b, a));
+            let both = self.nodes[a].live.is_some() && self.nodes[b].live.is_some();
+            if at != peer
+                && reachable
+                && both
+                && let Some(index) = self.nodes[peer].me
+            {
+                self.turn(at, vec![(None, Input::Connected(index))]);
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        match fault {
+            Fault::Partition(groups) => {
+                for (a, of_a) in groups.iter().enumerate() {
+                    for (b, of_b) in groups.iter().enumerate() {
+                        if of_a != of_b {
+                            self.blocked.insert((a, b));
+                        }
+                    }
+                }
+            }
+            Fault::OneWay(from, to) => {
+                self.blocked.insert((from, to));
+            }
+            Fault::Heal => {
+                let healed = std::mem::take(&mut self.blocked);
+                for (a, b) in healed {
+                    self.connect(a, b);
+                }
+            }
+            Fault::Crash(node) => self.nodes[node].crash(),
+            Fault::Restart(node) => self.start(node),
+            Fault::PowerLoss(within) => {
+                for node in 0..self.nodes.len() {
+                    self.nodes[node].crash();
+                    let delay = self.draw((0, within));
+                    self.at(self.now + delay, Event::Fault(Fault::Restart(node)));
+                }
+            }
+            Fault::Noise { loss, twice, crash } => self.noise = (loss, twice, crash),
+        }
+    }
+
+    /// A client's transaction reaches every pool that is up; clients repeat what is not final.
+    fn submit(&mut self, nonce: u64) {
+        let transaction = self.world.transaction(nonce);
+        let id = transaction.transaction.id();
+        self.submitted.entry(id).or_insert(nonce);
+        for node in 0..self.nodes.len() {
+            let Some(live) = self.nodes[node].live.as_mut() else { continue };
+            if !live.executor.has_committed(&id) {
+                live.executor.pool.insert(id, transaction.clone());
+                self.turn(node, Vec::new());
+            }
+        }
+    }
+
+    /// Whether every honest node is up and has committed everything submitted.
+    pub(crate) fn all_committed(&self) -> bool {
+        self.nodes.iter().filter(|node| node.honest).all(|node| {
+            let live = node.live.as_ref();
+            live.is_some_and(|live| self.submitted.keys().all(|id| live.executor.has_committed(id)))
+        })
+    }
+
+    /// The same, and something was submitted.
+    pub(crate) fn all_committed_some(&self) -> bool {
+        !self.submitted.is_empty() && self.all_committed()
+    }
+
+    fn note(&mut self, sequence: u64, event: &Event) {
+        let text: u64 = match event {
+            Event::Deliver { from, to, wire } => {
+                let view = if let Wire::Message(message) = wire { message.view().get() } else { 0 };
+                ((*from as u64) << 48) | ((*to as u64) << 32) | view
+            }
+            Event::Fires { node, timer, .. } => ((*node as u64) << 32) | timer.generation,
+            Event::Check { block, .. } => block.header().view.get(),
+            Event::Build { slot, .. } => slot.view.get(),
+            Event::Fault(_) | Event::Submit(_) | Event::Attack => 0,
+        };
+        let parts = [self.now.to_le_bytes(), sequence.to_le_bytes(), text.to_le_bytes()];
+        self.trace = Context::Metadata.hash_parts(&[self.trace.as_bytes(), &parts[0], &parts[1], &parts[2]]);
+    }
+
+    /// Names everything that happened.
+    pub(crate) const fn trace(&self) -> Hash {
+        self.trace
+    }
+}
