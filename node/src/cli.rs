@@ -39,7 +39,8 @@ Examples:
   cairn rpc proof_get root=<hex>                 call any JSON-RPC method
 
 Exit codes:
-  0 yes   1 no, invalid   2 usage   3 not final yet   4 trust missing   78 configuration   90 signing refused
+  0 yes          1 no, invalid       2 usage     3 not final yet
+  4 no trust    78 configuration    90 signing refused
 
 No secret is ever taken from the command line: passphrases come from a file or the terminal.";
 
@@ -130,8 +131,7 @@ pub(crate) fn main() -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             let exit = exit_of(&error);
-            // Alternate form: the whole chain of causes on one line.
-            let message = format!("{error:#}");
+            let message = sentence(&error);
             if output.is_json() {
                 output.json(&json!({ "error": { "message": message, "exit_code": exit as u8 } }));
             } else {
@@ -140,6 +140,18 @@ pub(crate) fn main() -> Exit {
             exit
         }
     }
+}
+
+/// An error with its causes on one line, leaving out causes that the text before already names.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said.push_str(": ");
+            said.push_str(&cause);
+        }
+    }
+    said
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
@@ -173,5 +185,12 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_not_said_twice() {
+        let fault = std::io::Error::other("no disk");
+        let error = anyhow::Error::new(fault).context("a.bin: no disk").context("stamping");
+        assert_eq!(sentence(&error), "stamping: a.bin: no disk");
     }
 }

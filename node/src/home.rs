@@ -158,16 +158,6 @@ impl Home {
     pub(crate) fn address_book(&self) -> PathBuf {
         self.path("address_book")
     }
-
-    /// `keys/mesh.key`: the mesh swarm's node key, made by the p2p crate when missing.
-    pub(crate) fn mesh_key(&self) -> PathBuf {
-        self.path("keys/mesh.key")
-    }
-
-    /// `keys/public.key`: the public swarm's node key, made by the p2p crate when missing.
-    pub(crate) fn public_key(&self) -> PathBuf {
-        self.path("keys/public.key")
-    }
 }
 
 fn absolute(root: &Path) -> Result<PathBuf, HomeFault> {

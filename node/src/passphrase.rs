@@ -146,8 +146,9 @@ mod tests {
 
     #[test]
     fn an_empty_or_overlong_file_is_refused() {
-        let said = file_with("\n").1.choose("a key").map(|_| ()).expect_err("gone or empty").to_string();
-        assert!(said.contains("cannot read"), "the directory is gone: {said}");
+        let missing = Source::file_or_prompt(Some("/nowhere/passphrase".into()));
+        let said = missing.choose("a key").map(|_| ()).expect_err("missing").to_string();
+        assert!(said.contains("cannot read") && said.contains("/nowhere/passphrase"), "{said}");
         let (_scratch, source) = file_with("\n");
         let said = source.choose("a key").map(|_| ()).expect_err("empty").to_string();
         assert!(said.contains("is empty"), "{said}");

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use cairn_crypto::KeystoreFault;
+use cairn_genesis::GenesisFault;
 use clap::Args;
 use figment::value::Value;
 
 use crate::cli::Common;
 use crate::config::{Config, Override};
-use crate::exit::Exit;
+use crate::exit::{Exit, WithExit};
 use crate::home::Home;
 use crate::{logging, running};
 
@@ -82,6 +84,12 @@ pub(crate) fn run(common: &Common, args: &StartArgs) -> anyhow::Result<Exit> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    running::run(home, loaded.config)?;
-    Ok(Exit::Yes)
+    match running::run(home, loaded.config) {
+        Ok(()) => Ok(Exit::Yes),
+        // What the operator set up does not fit: restarting would not help.
+        Err(error) if error.chain().any(|cause| cause.is::<KeystoreFault>() || cause.is::<GenesisFault>()) => {
+            Err(error).exit_with(Exit::Config)
+        }
+        Err(error) => Err(error),
+    }
 }
