@@ -24,6 +24,11 @@ pub struct AnchorReceipt {
     pub epochs: Vec<EpochHandover>,
 }
 
+/// The receipt core of a record whose header is of epoch 0, as a node's state holds it.
+pub fn anchor_receipt(proof: &AnchorProof) -> AnchorReceipt {
+    AnchorReceipt::new(proof, Vec::new())
+}
+
 impl AnchorReceipt {
     /// From what a node's state holds about a record, with the hand-overs to the header's epoch (none
     /// within epoch 0).

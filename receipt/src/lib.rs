@@ -11,10 +11,10 @@ mod verdict;
 mod verify;
 mod write;
 
-pub use anchor::AnchorReceipt;
+pub use anchor::{AnchorReceipt, anchor_receipt};
 pub use read::{FormatFault, RECEIPT_BYTES_MAX, parse};
 pub use verdict::{Check, CheckName, Trust, Verdict};
-pub use verify::{ReceiptVerifier, Trusted, verify};
+pub use verify::{ReceiptVerifier, Trusted, verify, verify_json};
 pub use write::to_json;
 
 /// The only receipt version.

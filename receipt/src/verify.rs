@@ -46,6 +46,18 @@ pub fn verify(receipt: &Receipt, trusted: &Trusted) -> Verdict {
     ReceiptVerifier::new(trusted.clone()).verify(receipt)
 }
 
+/// Verifies the text of a receipt with nothing but the genesis.
+pub fn verify_json(text: &str, genesis: &Genesis) -> Verdict {
+    match Trusted::genesis(genesis) {
+        Ok(trusted) => ReceiptVerifier::new(trusted).verify_json(text),
+        Err(fault) => {
+            let mut run = Run::default();
+            let stop = run.check::<Passed>(CheckName::Validators, Err(format!("the genesis: {fault}")));
+            verdict(run, stop, &[])
+        }
+    }
+}
+
 /// Verifies receipts of one chain; a certificate that several share is checked once.
 pub struct ReceiptVerifier {
     trusted: Trusted,
