@@ -6,8 +6,10 @@ use thiserror::Error;
 /// Whose fault a refused input is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Blame {
-    /// The sender broke the protocol.
+    /// The sender broke the protocol: an honest one would not have sent this, nor passed it on.
     Peer,
+    /// The validator that signed it broke the protocol; whoever passed it on need not have known.
+    Signer,
     /// The input is late, repeated or early, or we lack what it rests on.
     Nobody,
 }
@@ -77,7 +79,7 @@ pub enum Reject {
 }
 
 impl Reject {
-    /// Whether the sender broke the protocol.
+    /// Whose fault it is.
     pub const fn blame(&self) -> Blame {
         match self {
             Self::OtherEpoch { .. }
@@ -93,6 +95,9 @@ impl Reject {
             | Self::TimerReplaced
             | Self::NotStarted
             | Self::Halted => Blame::Nobody,
+            Self::WrongHeight { .. } | Self::TimeNotRising { .. } | Self::TooManyBlocks { .. } => {
+                Blame::Signer
+            }
             Self::UnknownValidator { .. }
             | Self::WrongLeader { .. }
             | Self::ForeignHeader
@@ -101,10 +106,7 @@ impl Reject {
             | Self::Unjustified { .. }
             | Self::JustifyTooLow { .. }
             | Self::NeedlessTimeoutCert { .. }
-            | Self::WrongHeight { .. }
-            | Self::TimeNotRising { .. }
             | Self::BodyMismatch { .. }
-            | Self::TooManyBlocks { .. }
             | Self::TimeoutCertificate { .. }
             | Self::NoEntryProof { .. } => Blame::Peer,
         }

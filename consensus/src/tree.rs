@@ -242,8 +242,9 @@ impl Tree {
         by_height.sort_unstable();
         let mut gone = BTreeSet::new();
         for (height, id, parent) in by_height {
-            let orphan = height.follows(self.tip.height) && parent != self.tip.id;
-            if height <= self.tip.height || orphan || gone.contains(&parent) {
+            let linked = parent == self.tip.id;
+            let orphan = height.follows(self.tip.height) || gone.contains(&parent);
+            if height <= self.tip.height || (orphan && !linked) {
                 gone.insert(id);
                 self.nodes.remove(&id);
             }

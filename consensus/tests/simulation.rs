@@ -34,7 +34,8 @@ fn seeds_keep_every_invariant_and_recover() {
         Some(seed) => (seed, 1),
         None => (0, number("CAIRN_SEEDS").unwrap_or(SEEDS)),
     };
-    let (mut events, mut simulated_ms, mut slowest, mut heights, mut accusations, mut writes) = (0, 0, 0, 0, 0, 0);
+    let (mut events, mut simulated_ms, mut slowest, mut heights, mut accusations, mut writes) =
+        (0, 0, 0, 0, 0, 0);
     let started = std::time::Instant::now();
     for seed in first..first + count {
         let outcome = play(seed);
@@ -99,7 +100,9 @@ fn a_lone_validator_runs_a_chain() {
     for nonce in 0..20 {
         cluster.at(START_MS + 100 + 30 * nonce, Event::Submit(nonce));
     }
-    assert!(cluster.run(START_MS + 5_000, |cluster| cluster.submitted.len() == 20 && cluster.all_committed()));
+    assert!(
+        cluster.run(START_MS + 5_000, |cluster| cluster.submitted.len() == 20 && cluster.all_committed())
+    );
 }
 
 #[test]
@@ -144,7 +147,8 @@ fn a_network_restarted_all_at_once_converges_in_few_timeouts() {
     for nonce in 0..30 {
         cluster.at(back, Event::Submit(nonce));
     }
-    let done = cluster.run(back + 3 * params().timeout_base_ms, |c| c.submitted.len() == 30 && c.all_committed());
+    let done =
+        cluster.run(back + 3 * params().timeout_base_ms, |c| c.submitted.len() == 30 && c.all_committed());
     assert!(done, "{}", cluster.describe());
 }
 
@@ -154,7 +158,7 @@ fn a_node_far_behind_and_a_follower_catch_up_by_range() {
     cluster.nodes.push(cluster::node::Node::new(None, true, 0));
     cluster.at(START_MS, Event::Fault(Fault::Crash(0)));
     for nonce in 0..600 {
-        cluster.at(START_MS + 100 + 40 * nonce, Event::Submit(nonce));
+        cluster.at(START_MS + 100 + 90 * nonce, Event::Submit(nonce));
     }
     cluster.run(START_MS + 60_000, |_| false);
     let behind = cluster.checks.height().get();

@@ -112,7 +112,8 @@ impl Cluster {
         let view = attacker.view();
         let tc = attacker.tcs.get(&view.previous()?).cloned();
         let certs: Vec<&BlockCert> = attacker.certs.range(..view).map(|(_, cert)| cert).collect();
-        let cert = if tc.is_some() { (*certs.choose(&mut self.rng)?).clone() } else { (*certs.last()?).clone() };
+        let cert =
+            if tc.is_some() { (*certs.choose(&mut self.rng)?).clone() } else { (*certs.last()?).clone() };
         let signed = if self.rng.random_bool(0.5) { cert.view() } else { View::ZERO };
         Some(Message::Timeout(self.world.timeout(attacker.me, view, signed, cert, tc)))
     }

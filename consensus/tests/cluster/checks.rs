@@ -53,7 +53,10 @@ impl Checks {
             }
             _ => return,
         };
-        assert!(on_disk, "validator {signer} sends a {kind} of view {view} that is not on its disk: {disk:?}");
+        assert!(
+            on_disk,
+            "validator {signer} sends a {kind} of view {view} that is not on its disk: {disk:?}"
+        );
         let first = *self.signed.entry((signer, kind, view)).or_insert(content);
         assert_eq!(first, content, "(c) validator {signer} signs two {kind}s of view {view}");
     }

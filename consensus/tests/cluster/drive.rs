@@ -185,7 +185,10 @@ impl Cluster {
             }
             Wire::Message(message) => {
                 if !self.world.verify(&message) {
-                    assert!(!self.nodes[from].honest, "honest node {from} sends a bad signature: {message:?}");
+                    assert!(
+                        !self.nodes[from].honest,
+                        "honest node {from} sends a bad signature: {message:?}"
+                    );
                     return;
                 }
                 let input = match message {
@@ -198,7 +201,8 @@ impl Cluster {
             }
             Wire::Fetch(id) => {
                 let committed = || self.nodes[to].disk.chain.blocks.iter().find(|b| b.block.id() == id);
-                let answer = live.replica.proposal_for(&id).cloned().map(|p| Wire::Message(Message::Proposal(p)));
+                let answer =
+                    live.replica.proposal_for(&id).cloned().map(|p| Wire::Message(Message::Proposal(p)));
                 let answer = answer.or_else(|| live.replica.block(&id).cloned().map(Wire::Block));
                 let answer = answer.or_else(|| committed().map(|b| Wire::Block(b.block.clone())));
                 if let Some(answer) = answer {
@@ -232,7 +236,13 @@ impl Cluster {
         self.turn(node, vec![(None, Input::Committed { header, certificate })]);
     }
 
-    pub(crate) fn check_block(&mut self, node: usize, incarnation: u32, block: &Arc<Block>, lag_exponent: u32) {
+    pub(crate) fn check_block(
+        &mut self,
+        node: usize,
+        incarnation: u32,
+        block: &Arc<Block>,
+        lag_exponent: u32,
+    ) {
         if self.nodes[node].incarnation != incarnation {
             return;
         }

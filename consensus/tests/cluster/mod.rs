@@ -44,7 +44,11 @@ pub(crate) enum Fault {
     /// Every node at once; they restart one after the other within this time.
     PowerLoss(u64),
     /// Messages lost and repeated, of 1,000; crashes at each durable point, of 10,000.
-    Noise { loss: u32, twice: u32, crash: u32 },
+    Noise {
+        loss: u32,
+        twice: u32,
+        crash: u32,
+    },
 }
 
 #[derive(Clone, Debug)]

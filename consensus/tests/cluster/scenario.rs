@@ -47,7 +47,13 @@ pub(crate) struct Outcome {
 
 /// Short timeouts keep a run short; the protocol knows only their ratios to the delays.
 pub(crate) fn params() -> Params {
-    Params { timeout_base_ms: 500, timeout_cap_ms: 4_000, drift_ms: 300, interval_idle_ms: 20_000, ..Params::default() }
+    Params {
+        timeout_base_ms: 500,
+        timeout_cap_ms: 4_000,
+        drift_ms: 300,
+        interval_idle_ms: 20_000,
+        ..Params::default()
+    }
 }
 
 impl Scenario {
@@ -152,9 +158,8 @@ impl Scenario {
         let faulty = (self.n as u64 - 1) / 3;
         let bound = (2 + faulty) * params().timeout_cap_ms + 20 * params().timeout_base_ms;
         let last = cluster.world.transaction(40).transaction.id();
-        let done = cluster.run(calm + bound, |cluster| {
-            cluster.submitted.contains_key(&last) && cluster.all_committed()
-        });
+        let done = cluster
+            .run(calm + bound, |cluster| cluster.submitted.contains_key(&last) && cluster.all_committed());
         assert!(done, "(f) not everything was committed {bound} ms after the calm: {}", cluster.describe());
         Outcome {
             trace: cluster.trace(),

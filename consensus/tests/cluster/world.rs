@@ -11,9 +11,9 @@ use cairn_types::log::TreeHash;
 use cairn_types::message::{Ballot, Carried};
 use cairn_types::signing::timeout_preimage;
 use cairn_types::{
-    Block, BlockCert, BlockId, ChainId, CommitCert, Context, Genesis, Hash, Header, Message, Params,
-    Payload, Proof, ProofKind, Proposal, PublicKey, QuorumCert, Scheme, Signature, SignedTransaction, Slot,
-    Timeout, TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator, ValidatorIndex, ValidatorSet, View,
+    Block, BlockCert, BlockId, ChainId, CommitCert, Context, Genesis, Hash, Header, Message, Params, Payload,
+    Proof, ProofKind, Proposal, PublicKey, QuorumCert, Scheme, Signature, SignedTransaction, Slot, Timeout,
+    TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator, ValidatorIndex, ValidatorSet, View,
     genesis::{Admission, GENESIS_VERSION},
     transaction::{Proofs, TRANSACTION_VERSION},
     tree,
@@ -96,9 +96,7 @@ impl World {
 
     fn verify_block_cert(&self, cert: &BlockCert) -> bool {
         match cert {
-            BlockCert::Root { epoch, block } => {
-                *epoch == self.set.epoch() && *block == self.root.id()
-            }
+            BlockCert::Root { epoch, block } => *epoch == self.set.epoch() && *block == self.root.id(),
             BlockCert::Quorum(cert) => self.verify_ballots(cert.as_ref()),
             BlockCert::Commit(cert) => self.verify_ballots(cert.as_ref()),
         }
@@ -127,7 +125,12 @@ impl World {
         Ballot::new(epoch, view, block, signer, self.sign(signer, &preimage))
     }
 
-    pub(crate) fn cert<P: Phase>(&self, signers: &[ValidatorIndex], view: View, block: BlockId) -> BallotCert<P> {
+    pub(crate) fn cert<P: Phase>(
+        &self,
+        signers: &[ValidatorIndex],
+        view: View,
+        block: BlockId,
+    ) -> BallotCert<P> {
         let votes = signers.iter().map(|s| (*s, self.ballot::<P>(*s, view, block).signature)).collect();
         BallotCert::new(self.set.epoch(), view, block, self.set.count(), votes)
     }
@@ -213,7 +216,12 @@ impl World {
         self.block(parent, slot, parent.time_ms + 1, txs.iter().map(|n| self.transaction(*n)).collect())
     }
 
-    pub(crate) fn proposal(&self, block: &Arc<Block>, justify: BlockCert, tc: Option<Arc<TimeoutCert>>) -> Proposal {
+    pub(crate) fn proposal(
+        &self,
+        block: &Arc<Block>,
+        justify: BlockCert,
+        tc: Option<Arc<TimeoutCert>>,
+    ) -> Proposal {
         let outgoing = Outgoing::Proposal { block: block.clone(), justify, tc };
         match self.seal(block.header().proposer, outgoing) {
             Message::Proposal(proposal) => proposal,
@@ -253,4 +261,3 @@ pub(crate) fn next_root(parent: Hash, tx_root: Hash) -> Hash {
     }
     Context::State.hash_parts(&[parent.as_bytes(), tx_root.as_bytes()])
 }
-
