@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cairn_types::{Address, Epoch};
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event::{GossipTicket, Verdict};
@@ -139,9 +140,24 @@ pub struct Handle {
 /// Commands of the mesh task.
 #[derive(Debug)]
 pub(crate) enum MeshCommand {
-    Request { to: Address, body: Bytes, reply: oneshot::Sender<Result<Bytes, RequestFault>> },
-    SetValidators { epoch: Epoch, addresses: Vec<Address> },
-    NetInfo { reply: oneshot::Sender<NetInfo> },
+    Request {
+        to: Address,
+        body: Bytes,
+        reply: oneshot::Sender<Result<Bytes, RequestFault>>,
+    },
+    SetValidators {
+        epoch: Epoch,
+        addresses: Vec<Address>,
+    },
+    /// From the public network: a verified node record.
+    Known {
+        address: Address,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    NetInfo {
+        reply: oneshot::Sender<NetInfo>,
+    },
     Shutdown,
 }
 

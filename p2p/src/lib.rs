@@ -2,21 +2,25 @@
 //! type leaves this crate.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
 
+mod address;
 mod command;
 mod config;
+mod dialer;
 mod event;
+mod exchange;
 mod fault;
 mod frame;
+mod gate;
 mod identity;
+mod link;
 mod links;
+mod mesh;
 mod message;
 mod metrics;
+mod node_key;
+mod public;
 mod queue;
-
-use std::sync::Arc;
-
-use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
+mod start;
 
 pub use command::{Command, Handle, MeshPeerInfo, NetInfo, PublicPeerInfo};
 pub use config::P2pConfig;
@@ -28,30 +32,4 @@ pub use message::{
     HOT_BODY_BYTES_MAX, MessageKind, Outbound, Peer, Plane, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
     SyncRequest, SyncResponse, Tip,
 };
-
-/// The running networks.
-#[derive(Debug)]
-pub struct P2p {
-    /// Gives commands.
-    pub handle: Handle,
-    /// What consensus waits for. To be drained without delay.
-    pub hot: mpsc::Receiver<HotEvent>,
-    /// Everything else.
-    pub events: mpsc::Receiver<Event>,
-}
-
-impl P2p {
-    /// Starts both networks on the current tokio runtime.
-    ///
-    /// # Errors
-    /// When the configuration, a key file or the address book is unusable, or an address cannot be bound.
-    pub fn start(
-        config: P2pConfig,
-        identity: Arc<dyn LinkIdentity>,
-        clock: Clock,
-        registry: &mut Registry,
-    ) -> Result<Self, P2pFault> {
-        let _ = (config, identity, clock, metrics::Metrics::registered(registry));
-        Err(P2pFault::Setup { swarm: "mesh", why: "being built".to_owned() })
-    }
-}
+pub use start::P2p;
