@@ -81,6 +81,14 @@ fn user_directory() -> PathBuf {
     std::env::home_dir().unwrap_or_default()
 }
 
+/// What belongs to the user and not to a node: `$XDG_CONFIG_HOME/cairn`, else `~/.config/cairn`.
+pub(crate) fn user_config() -> PathBuf {
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| user_directory().join(".config"), PathBuf::from);
+    config.join("cairn")
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a node's home: configuration, keys, and a validator's safety journal

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use cairn_client::ClientFault;
 use cairn_journal::JournalFault;
 
 use crate::config::ConfigFault;
@@ -76,6 +77,12 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
         }
         if cause.is::<JournalFault>() {
             return Exit::SigningRefused;
+        }
+        match cause.downcast_ref::<ClientFault>() {
+            Some(ClientFault::NotFinal { .. }) => return Exit::NotFinal,
+            Some(fault) if fault.is_kind("timeout_not_final") => return Exit::NotFinal,
+            Some(ClientFault::NoGenesis | ClientFault::BadGenesis { .. }) => return Exit::TrustMissing,
+            _ => {}
         }
     }
     Exit::No

@@ -1,46 +1,28 @@
-//! Digests of files, under the names that receipts use.
+//! Digests of files, with progress for large ones.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use cairn_client::{Algorithm, hash_reader};
 use cairn_types::Hash;
-use sha2::Digest as _;
+use indicatif::ProgressBar;
 
 use crate::cli::output::Output;
 
-/// Bytes read at once: large enough for BLAKE3's wide instructions, small enough for any machine.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Files smaller than this are hashed before a progress bar could be drawn.
 const PROGRESS_BYTES_MIN: u64 = 256 << 20;
 
-/// How a file is hashed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Algorithm {
-    /// BLAKE3, plain mode, 32 bytes.
-    Blake3,
-    /// SHA-256.
-    Sha256,
-}
-
-impl Algorithm {
-    /// The name in a receipt.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Blake3 => "blake3",
-            Self::Sha256 => "sha256",
-        }
-    }
-
-    /// The algorithm a receipt names.
-    ///
-    /// # Errors
-    /// When this build cannot compute it.
-    pub(crate) fn from_name(name: &str) -> anyhow::Result<Self> {
-        match [Self::Blake3, Self::Sha256].into_iter().find(|known| known.name() == name) {
-            Some(known) => Ok(known),
-            None => bail!("the receipt's digest is `{name}`, which this build cannot compute; it knows blake3 and sha256"),
+/// The algorithm a receipt names.
+///
+/// # Errors
+/// When this build cannot compute it.
+pub(crate) fn algorithm(name: &str) -> anyhow::Result<Algorithm> {
+    match Algorithm::from_name(name) {
+        Some(known) => Ok(known),
+        None => {
+            bail!("the receipt's digest is `{name}`, which this build cannot compute; it knows blake3 and sha256")
         }
     }
 }
@@ -56,33 +38,29 @@ pub(crate) fn of_file(path: &Path, algorithm: Algorithm, output: Output) -> anyh
     if metadata.is_dir() {
         bail!("{} is a directory; expected a file", path.display());
     }
-    let bar = (metadata.len() >= PROGRESS_BYTES_MIN).then(|| output.progress(metadata.len() >> 20, "hashing, MiB"));
-    let (mut blake3, mut sha256) = (blake3::Hasher::new(), sha2::Sha256::new());
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut done = 0u64;
-    loop {
-        let got = file.read(&mut chunk).with_context(fault)?;
-        if got == 0 {
-            break;
-        }
-        match algorithm {
-            Algorithm::Blake3 => {
-                blake3.update(&chunk[..got]);
-            }
-            Algorithm::Sha256 => sha256.update(&chunk[..got]),
-        }
-        done = done.saturating_add(got as u64);
-        if let Some(bar) = &bar {
-            bar.set_position(done >> 20);
-        }
+    if metadata.len() < PROGRESS_BYTES_MIN {
+        return hash_reader(algorithm, &mut file).with_context(fault);
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+    let bar = output.progress(metadata.len() >> 20, "hashing, MiB");
+    let digest = hash_reader(algorithm, &mut Watched { file, read: 0, bar: bar.clone() }).with_context(fault);
+    bar.finish_and_clear();
+    digest
+}
+
+/// A file that moves a progress bar as it is read.
+struct Watched {
+    file: File,
+    read: u64,
+    bar: ProgressBar,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.read = self.read.saturating_add(count as u64);
+        self.bar.set_position(self.read >> 20);
+        Ok(count)
     }
-    Ok(match algorithm {
-        Algorithm::Blake3 => Hash(*blake3.finalize().as_bytes()),
-        Algorithm::Sha256 => Hash(sha256.finalize().into()),
-    })
 }
 
 #[cfg(test)]
@@ -90,23 +68,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_those_of_b3sum_and_sha256sum() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("file");
-        std::fs::write(&path, b"abc").unwrap();
-        let digest = |algorithm| of_file(&path, algorithm, Output::new(true)).unwrap().to_string();
-        let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let blake3 = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
-        assert_eq!(digest(Algorithm::Sha256), sha256);
-        assert_eq!(digest(Algorithm::Blake3), blake3);
-    }
-
-    #[test]
     fn what_cannot_be_hashed_is_named() {
         let scratch = tempfile::tempdir().unwrap();
         let said = of_file(scratch.path(), Algorithm::Blake3, Output::new(true)).expect_err("directory");
         assert!(said.to_string().contains("is a directory"), "{said}");
-        let said = Algorithm::from_name("md5").expect_err("unknown").to_string();
+        let said = algorithm("md5").expect_err("unknown").to_string();
         assert!(said.contains("`md5`") && said.contains("blake3 and sha256"), "{said}");
+    }
+
+    #[test]
+    fn a_watched_file_gives_the_same_digest() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("file");
+        std::fs::write(&path, vec![7; 3 << 20]).unwrap();
+        let bar = ProgressBar::hidden();
+        let mut watched = Watched { file: File::open(&path).unwrap(), read: 0, bar: bar.clone() };
+        let digest = hash_reader(Algorithm::Blake3, &mut watched).unwrap();
+        assert_eq!(digest, of_file(&path, Algorithm::Blake3, Output::new(true)).unwrap());
+        assert_eq!(bar.position(), 3);
     }
 }

@@ -1,6 +1,7 @@
 //! `cairn rpc METHOD k=v`: any JSON-RPC method, and where a node is.
 
 use anyhow::{Context, bail};
+use cairn_client::{Client, ClientFault};
 use clap::Args;
 use serde_json::{Map, Value};
 
@@ -39,6 +40,14 @@ impl NodeArgs {
         }
         Ok(format!("http://{listen}"))
     }
+}
+
+/// One call, tried once: whoever types a command sees at once what is wrong.
+///
+/// # Errors
+/// The node's error, or that it does not answer.
+pub(crate) async fn call(url: &str, method: &str, params: Value) -> Result<Value, ClientFault> {
+    Client::connect(url)?.with_tries(1).call(method, params).await
 }
 
 /// Runs one asynchronous job to its end on this thread.

@@ -8,7 +8,7 @@ use cairn_types::Scheme;
 use clap::Args;
 
 use crate::cli::output::Output;
-use crate::cli::{keys, user_directory};
+use crate::cli::{keys, user_config};
 use crate::passphrase::Source;
 
 /// Which key signs.
@@ -25,12 +25,9 @@ pub(crate) struct SenderArgs {
     no_passphrase: bool,
 }
 
-/// `$XDG_CONFIG_HOME/cairn/sender.json`, or the same under `~/.config`.
+/// `sender.json` in [`user_config`].
 pub(crate) fn default_path() -> PathBuf {
-    let config = std::env::var_os("XDG_CONFIG_HOME")
-        .filter(|value| !value.is_empty())
-        .map_or_else(|| user_directory().join(".config"), PathBuf::from);
-    config.join("cairn").join("sender.json")
+    user_config().join("sender.json")
 }
 
 impl SenderArgs {

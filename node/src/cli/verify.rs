@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use cairn_client::receipt_path;
 use cairn_receipt::{AnchorReceipt, Check, CheckName, ReceiptVerifier, Trust, Verdict};
 use cairn_types::receipt::Receipt;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::digest::{Algorithm, of_file};
+use crate::cli::digest::{algorithm, of_file};
 use crate::cli::output::{bytes, time};
 use crate::cli::trust::{Anchor, TrustArgs};
 use crate::cli::{Common, files};
@@ -107,17 +108,9 @@ fn question(args: &VerifyArgs) -> anyhow::Result<Question> {
     )
 }
 
-/// Where a file's receipt lies: `FILE.cairn`.
-pub(crate) fn receipt_path(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".");
-    name.push(cairn_receipt::EXTENSION);
-    PathBuf::from(name)
-}
-
 fn compare(file: &Path, receipt: &Receipt, common: &Common) -> anyhow::Result<Line> {
     let subject = &receipt.subject;
-    let algorithm = Algorithm::from_name(&subject.algorithm)?;
+    let algorithm = algorithm(&subject.algorithm)?;
     let digest = of_file(file, algorithm, common.output()).context("the file that was stamped")?;
     let passed = digest == subject.digest;
     let name = algorithm.name();

@@ -1,0 +1,123 @@
+//! `cairn receipt get`: the receipt of a batch's root, from a node.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use cairn_client::{Client, ProofQuery, ProofState, write_atomically};
+use cairn_types::{Address, Hash, ProofId, TxId};
+use clap::{ArgGroup, Args, Subcommand};
+use serde_json::json;
+
+use crate::cli::Common;
+use crate::cli::output::{bytes, pairs, time};
+use crate::cli::rpc::{NodeArgs, block_on};
+use crate::cli::trust::GenesisArgs;
+use crate::exit::{Exit, WithExit};
+
+/// Tries against a node that does not answer before that is said.
+const REACH_TRIES: usize = 2;
+
+/// `cairn receipt ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiptVerb {
+    /// Fetch the receipt of an anchored root, verify it, and print or write it
+    Get(GetArgs),
+}
+
+/// `cairn receipt get`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["proof", "root", "tx", "reference"])), after_help = "\
+A node knows roots, not leaves: what it gives lacks the way from your file to the root, which `cairn stamp`
+wrote into FILE.cairn. This is for those who built the batch themselves.")]
+pub(crate) struct GetArgs {
+    /// By proof id
+    #[arg(long, value_name = "HEX")]
+    proof: Option<String>,
+    /// By batch root
+    #[arg(long, value_name = "HEX")]
+    root: Option<String>,
+    /// By transaction id
+    #[arg(long, value_name = "HEX")]
+    tx: Option<String>,
+    /// By the sender's own id; needs --sender
+    #[arg(long, value_name = "TEXT", requires = "sender")]
+    reference: Option<String>,
+    /// The sender's address or DID
+    #[arg(long, value_name = "ADDRESS", requires = "reference")]
+    sender: Option<String>,
+    /// Leave out the signatures, for verifiers that have pinned the block
+    #[arg(long)]
+    short: bool,
+    /// Where to write it [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    genesis: GenesisArgs,
+}
+
+impl GetArgs {
+    fn query(&self) -> anyhow::Result<ProofQuery> {
+        let hash = |flag: &str, text: &str| {
+            Hash::from_hex(text).with_context(|| format!("{flag} {text}: expected 64 hex digits"))
+        };
+        if let Some(text) = &self.proof {
+            return Ok(ProofQuery::Proof(ProofId::new(hash("--proof", text)?)));
+        }
+        if let Some(text) = &self.root {
+            return Ok(ProofQuery::Root(hash("--root", text)?));
+        }
+        if let Some(text) = &self.tx {
+            return Ok(ProofQuery::Tx(TxId::new(hash("--tx", text)?)));
+        }
+        let reference = self.reference.clone().unwrap_or_default();
+        let sender = self.sender.as_deref().unwrap_or_default();
+        let sender = hash("--sender", sender.strip_prefix("did:cairn:").unwrap_or(sender))?;
+        Ok(ProofQuery::Reference { sender: Address::new(sender), reference })
+    }
+}
+
+pub(crate) fn run(common: &Common, verb: &ReceiptVerb) -> anyhow::Result<Exit> {
+    let ReceiptVerb::Get(args) = verb;
+    let query = args.query().exit_with(Exit::Usage)?;
+    block_on(async {
+        let url = args.node.url(common)?;
+        let probe = Client::connect(&url).exit_with(Exit::Usage)?.with_tries(REACH_TRIES);
+        let genesis = args.genesis.for_node(common, &probe).await?;
+        let client = Client::connect(&url)?.with_genesis(genesis)?;
+        let record = match client.proof_get(&query).await? {
+            ProofState::Final { record, .. } => record,
+            ProofState::Pending { proof_id, .. } => {
+                common.output().show(
+                    &format!("the proof {proof_id} is not final yet"),
+                    &json!({ "proof_id": proof_id.to_string(), "state": "pending" }),
+                );
+                return Ok(Exit::NotFinal);
+            }
+        };
+        let receipt = client.receipt_get(record.proof_id).await?;
+        let text = if args.short { receipt.checkpoint_relative().to_json() } else { receipt.to_json() };
+        let Some(out) = &args.out else {
+            common.output().show(&text, &serde_json::from_str(&text)?);
+            return Ok(Exit::Yes);
+        };
+        write_atomically(out, text.as_bytes())?;
+        let rows = [
+            ("receipt", format!("{}, {}", out.display(), bytes(text.len() as u64))),
+            ("proof", record.proof_id.to_string()),
+            ("root", record.root.to_string()),
+            ("anchored", format!("block {}, {}", record.height, time(record.time_ms))),
+        ];
+        let value = json!({
+            "receipt": out,
+            "bytes": text.len(),
+            "proof_id": record.proof_id.to_string(),
+            "root": record.root.to_string(),
+            "height": record.height.get(),
+            "time_ms": record.time_ms,
+        });
+        common.output().show(&pairs(rows), &value);
+        Ok(Exit::Yes)
+    })
+}
