@@ -255,7 +255,11 @@ impl Validator<'_> {
 
     fn address(&self, key: &'static str, text: &str) -> Result<SocketAddr, ConfigFault> {
         text.parse().map_err(|_| {
-            self.refuse(key, text, "an address and port such as \"127.0.0.1:26657\" or \"[::1]:26657\"".to_owned())
+            self.refuse(
+                key,
+                text,
+                "an address and port such as \"127.0.0.1:26657\" or \"[::1]:26657\"".to_owned(),
+            )
         })
     }
 
@@ -265,7 +269,11 @@ impl Validator<'_> {
         }
         let parsed = text.parse().map(Some);
         parsed.map_err(|_| {
-            self.refuse(key, text, "an address and port such as \"127.0.0.1:26658\", or \"\" for off".to_owned())
+            self.refuse(
+                key,
+                text,
+                "an address and port such as \"127.0.0.1:26658\", or \"\" for off".to_owned(),
+            )
         })
     }
 
@@ -374,7 +382,9 @@ fn check_multiaddr(text: &str) -> Result<(), String> {
     }
     match (next, parts.next(), parts.next()) {
         (None, None, None) => Ok(()),
-        (Some("p2p"), Some(peer), None) if !peer.is_empty() && peer.chars().all(char::is_alphanumeric) => Ok(()),
+        (Some("p2p"), Some(peer), None) if !peer.is_empty() && peer.chars().all(char::is_alphanumeric) => {
+            Ok(())
+        }
         _ => Err("after the port only /p2p/<peer id> may follow".to_owned()),
     }
 }

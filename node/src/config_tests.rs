@@ -55,7 +55,8 @@ fn the_key_table_lists_exactly_what_the_file_may_hold() {
 
 #[test]
 fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
-    let file = "[rpc]\nlisten = \"127.0.0.1:1\"\ngrpc_listen = \"127.0.0.1:2\"\nmetrics_listen = \"127.0.0.1:3\"\n";
+    let file =
+        "[rpc]\nlisten = \"127.0.0.1:1\"\ngrpc_listen = \"127.0.0.1:2\"\nmetrics_listen = \"127.0.0.1:3\"\n";
     let environment = [("CAIRN_RPC__LISTEN", "127.0.0.1:11"), ("CAIRN_RPC__GRPC_LISTEN", "127.0.0.1:12")];
     let flag =
         Override { key: "rpc.listen", flag: "--rpc-listen", value: Value::from("127.0.0.1:21".to_owned()) };
@@ -134,7 +135,7 @@ fn values_out_of_range_say_what_was_expected() {
         let said = refusal(text, &[]);
         assert!(said.contains(expected), "{text:?} gave {said:?}, expected {expected:?} in it");
     }
-    let many = vec!["\"/ip4/127.0.0.1/tcp/1\""; EXTERNAL_MAX + 1].join(",");
+    let many = ["\"/ip4/127.0.0.1/tcp/1\""; EXTERNAL_MAX + 1].join(",");
     assert!(refusal(&format!("[p2p]\npublic_external = [{many}]\n"), &[]).contains("at most 8"));
 }
 
@@ -160,7 +161,8 @@ fn two_listeners_may_not_share_an_address() {
 
 #[test]
 fn doubtful_values_are_warned_about() {
-    let loaded = load("[rpc]\nlisten = \"0.0.0.0:1\"\n[p2p]\npublic_listen = \"0.0.0.0:2\"\n", &[], &[]).unwrap();
+    let loaded =
+        load("[rpc]\nlisten = \"0.0.0.0:1\"\n[p2p]\npublic_listen = \"0.0.0.0:2\"\n", &[], &[]).unwrap();
     assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
     assert!(loaded.warnings[0].contains("rpc.listen"));
     assert!(loaded.warnings[1].contains("p2p.public_external"));
@@ -168,7 +170,8 @@ fn doubtful_values_are_warned_about() {
 
 #[test]
 fn key_paths_are_relative_to_the_home_and_empty_means_none() {
-    let loaded = load("[keys]\nvalidator = \"\"\npassphrase_file = \"/run/secrets/pass\"\n", &[], &[]).unwrap();
+    let loaded =
+        load("[keys]\nvalidator = \"\"\npassphrase_file = \"/run/secrets/pass\"\n", &[], &[]).unwrap();
     assert_eq!(loaded.config.keys.validator, None);
     assert_eq!(loaded.config.keys.passphrase_file, Some(PathBuf::from("/run/secrets/pass")));
 }

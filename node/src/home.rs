@@ -161,7 +161,11 @@ impl Home {
 }
 
 fn absolute(root: &Path) -> Result<PathBuf, HomeFault> {
-    std::path::absolute(root).map_err(|error| HomeFault::Io { action: "resolve", path: root.to_owned(), error })
+    std::path::absolute(root).map_err(|error| HomeFault::Io {
+        action: "resolve",
+        path: root.to_owned(),
+        error,
+    })
 }
 
 /// Makes a directory (and its parents) that only its owner may enter.

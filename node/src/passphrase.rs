@@ -115,7 +115,9 @@ fn prompt(text: &str) -> anyhow::Result<Passphrase> {
 }
 
 fn prompt_text(text: &str) -> anyhow::Result<Zeroizing<String>> {
-    rpassword::prompt_password(text).map(Zeroizing::new).context("cannot ask for a passphrase on this terminal")
+    rpassword::prompt_password(text)
+        .map(Zeroizing::new)
+        .context("cannot ask for a passphrase on this terminal")
 }
 
 #[cfg(test)]
@@ -141,7 +143,10 @@ mod tests {
         }
         let (_scratch, source) = file_with("open sesame");
         let said = format!("{:#}", source.open(&keystore, "the key").expect_err("wrong"));
-        assert!(said.contains("the key, with the passphrase from") && said.contains("wrong passphrase"), "{said}");
+        assert!(
+            said.contains("the key, with the passphrase from") && said.contains("wrong passphrase"),
+            "{said}"
+        );
     }
 
     #[test]

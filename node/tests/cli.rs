@@ -112,7 +112,8 @@ fn stamped(desk: &Desk, scheme: Scheme) -> KeyPair {
     let key = KeyPair::generate(scheme);
     let validators = vec![(key.public().clone(), 1)];
     let genesis =
-        cairn_genesis::assemble("desk", 1_700_000_000_000, Params::default(), Admission::Open, validators).unwrap();
+        cairn_genesis::assemble("desk", 1_700_000_000_000, Params::default(), Admission::Open, validators)
+            .unwrap();
     desk.write("genesis.json", cairn_genesis::to_json(&genesis));
 
     let proof = anchor(&genesis, &key, &batch);
@@ -153,8 +154,23 @@ fn anchor(genesis: &Genesis, key: &KeyPair, batch: &Batch) -> AnchorProof {
 fn help_names_every_verb_and_the_exit_codes() {
     let desk = Desk::new();
     let verbs = [
-        "init", "start", "status", "keys", "genesis", "stamp", "verify", "info", "receipt", "rpc", "config",
-        "signer", "load", "testnet", "completions", "Examples:", "Exit codes:",
+        "init",
+        "start",
+        "status",
+        "keys",
+        "genesis",
+        "stamp",
+        "verify",
+        "info",
+        "receipt",
+        "rpc",
+        "config",
+        "signer",
+        "load",
+        "testnet",
+        "completions",
+        "Examples:",
+        "Exit codes:",
     ];
     desk.run(0, "--help").out_has(&verbs);
     for verb in &verbs[..15] {
@@ -170,7 +186,8 @@ fn help_names_every_verb_and_the_exit_codes() {
 fn a_key_is_made_shown_listed_exported_and_imported() {
     let desk = Desk::new();
     for scheme in ["dilithium3", "ml-dsa-65"] {
-        let made = desk.run(0, &format!("keys new --out {scheme}.json --scheme {scheme} --passphrase-file pass --json"));
+        let made = desk
+            .run(0, &format!("keys new --out {scheme}.json --scheme {scheme} --passphrase-file pass --json"));
         let address = made.json()["address"].as_str().unwrap().to_owned();
         assert_eq!(address.len(), 64);
         assert_eq!(mode(&desk.path(&format!("{scheme}.json"))), 0o600);
@@ -179,12 +196,15 @@ fn a_key_is_made_shown_listed_exported_and_imported() {
         let taken = desk.run(1, &format!("keys new --out {scheme}.json --passphrase-file pass"));
         taken.err_has(&["exists already", "never overwritten"]);
 
-        desk.run(0, &format!("keys export {scheme}.json --public --out {scheme}.pub.json")).out_has(&[&address]);
+        desk.run(0, &format!("keys export {scheme}.json --public --out {scheme}.pub.json"))
+            .out_has(&[&address]);
         let public = fs::read_to_string(desk.path(&format!("{scheme}.pub.json"))).unwrap();
         assert!(!public.contains("ciphertext"), "the public half holds no secret");
 
         desk.write("other", "another phrase");
-        let copy = format!("keys export {scheme}.json --out {scheme}.copy.json --passphrase-file pass --new-passphrase-file other");
+        let copy = format!(
+            "keys export {scheme}.json --out {scheme}.copy.json --passphrase-file pass --new-passphrase-file other"
+        );
         desk.run(0, &copy);
         let import = format!("keys import {scheme}.copy.json --out {scheme}.back.json --passphrase-file");
         desk.run(1, &format!("{import} pass")).err_has(&["wrong passphrase"]);
@@ -231,7 +251,8 @@ fn a_genesis_is_made_extended_checked_and_hashed() {
     desk.run(1, "genesis check changed.json").err_has(&["changed.json", "hash"]);
     desk.run(2, "genesis new --name x --out x.json --validator a.json --param timeout_bas_ms=1")
         .err_has(&["did you mean `timeout_base_ms`?"]);
-    desk.run(1, "genesis new --name x --out x.json --validator a.json --param drift_ms=5000").err_has(&["drift_ms"]);
+    desk.run(1, "genesis new --name x --out x.json --validator a.json --param drift_ms=5000")
+        .err_has(&["drift_ms"]);
     desk.run(1, "genesis new --name x --out x.json --validator gone.json").err_has(&["gone.json"]);
 }
 
@@ -242,7 +263,8 @@ fn init_makes_a_home_once_and_a_journal_for_a_validator_only() {
         assert_eq!(mode(&desk.path(name)), expected, "{name}");
     }
     assert!(desk.path("home/sign/safety").exists());
-    desk.run(78, "init --home home --genesis genesis.json").err_has(&["already a Cairn home", "nothing was changed"]);
+    desk.run(78, "init --home home --genesis genesis.json")
+        .err_has(&["already a Cairn home", "nothing was changed"]);
     let follower = desk.run(0, "init --home f --genesis genesis.json --json").json();
     assert_eq!(follower["role"], "follower");
     assert!(!desk.path("f/sign").exists());
@@ -263,7 +285,8 @@ fn configuration_faults_stop_the_start_with_78() {
     desk.run(0, "config show --home home").out_has(&["rpc.listen", "127.0.0.1:26657"]);
     desk.write("home/config.toml", format!("{original}\n[rcp]\nlisten = \"127.0.0.1:1\"\n"));
     for verb in ["start", "config check", "config show"] {
-        desk.run(78, &format!("{verb} --home home")).err_has(&["unknown key `rcp.listen`", "did you mean `rpc.listen`?"]);
+        desk.run(78, &format!("{verb} --home home"))
+            .err_has(&["unknown key `rcp.listen`", "did you mean `rpc.listen`?"]);
     }
     desk.write("home/config.toml", &original);
     let mut command = desk.command("config show --home home --origin --json");
@@ -287,7 +310,8 @@ fn a_missing_or_foreign_journal_refuses_to_sign_with_90() {
     desk.run(0, "signer export --home home --out watermark");
     assert_eq!(mode(&desk.path("watermark")), 0o600);
     fs::rename(desk.path("home/sign"), desk.path("sign-away")).unwrap();
-    desk.run(90, "start --home home --passphrase-file pass").err_has(&["no safety journal", "refusing to sign"]);
+    desk.run(90, "start --home home --passphrase-file pass")
+        .err_has(&["no safety journal", "refusing to sign"]);
     desk.run(90, "signer show --home home").err_has(&["refusing to sign"]);
     desk.run(0, "signer import watermark --home home").out_has(&["watermark"]);
     let mut bytes = fs::read(desk.path("watermark")).unwrap();
@@ -309,13 +333,23 @@ fn a_stamped_file_verifies_offline_with_the_genesis_alone() {
         let desk = Desk::new();
         stamped(&desk, scheme);
         let said = desk.run(0, "verify model.bin --genesis genesis.json");
-        said.out_has(&["VALID: model.bin", "block 1", "2023-11-14T22:14:20", "trust: genesis.json", "certificate"]);
+        said.out_has(&[
+            "VALID: model.bin",
+            "block 1",
+            "2023-11-14T22:14:20",
+            "trust: genesis.json",
+            "certificate",
+        ]);
         let json = desk.run(0, "verify model.bin --genesis genesis.json --json").json();
         assert_eq!((&json["valid"], &json["failed"]), (&Value::Bool(true), &Value::Null));
         assert_eq!(json["checks"][0]["name"], "file");
         assert_eq!(json["trust"]["kind"], "genesis");
         let mut command = desk.command("verify model.bin");
-        Said::of(0, "by $CAIRN_GENESIS", command.env("CAIRN_GENESIS", desk.path("genesis.json")).output().unwrap());
+        Said::of(
+            0,
+            "by $CAIRN_GENESIS",
+            command.env("CAIRN_GENESIS", desk.path("genesis.json")).output().unwrap(),
+        );
         fs::rename(desk.path("model.bin.cairn"), desk.path("moved.cairn")).unwrap();
         desk.run(0, "verify model.bin --receipt moved.cairn --genesis genesis.json");
         desk.run(0, "verify moved.cairn --genesis genesis.json").out_has(&["VALID", "no file was compared"]);
@@ -372,10 +406,12 @@ fn without_trust_a_verification_ends_with_4() {
     let mut receipt: Value = serde_json::from_str(&text).unwrap();
     receipt["finality"] = serde_json::json!({ "checkpoint": true });
     desk.write("short.cairn", receipt.to_string());
-    desk.run(4, "verify model.bin --receipt short.cairn --genesis genesis.json").out_has(&["`checkpoint` failed"]);
+    desk.run(4, "verify model.bin --receipt short.cairn --genesis genesis.json")
+        .out_has(&["`checkpoint` failed"]);
     let info = desk.run(0, "info model.bin.cairn --json").json();
     let block = info["header"]["block"].as_str().unwrap();
-    let pinned = format!("verify model.bin --receipt short.cairn --genesis genesis.json --checkpoint {block}");
+    let pinned =
+        format!("verify model.bin --receipt short.cairn --genesis genesis.json --checkpoint {block}");
     desk.run(0, &pinned).out_has(&["VALID", "the checkpoint", "that you pinned"]);
 }
 

@@ -44,9 +44,8 @@ fn show(settings: &[Setting], origin: bool) -> String {
     if !origin {
         return pairs(settings.iter().map(|setting| (setting.key, readable(&setting.value))));
     }
-    let row = |setting: &Setting| {
-        vec![setting.key.to_owned(), readable(&setting.value), setting.origin.clone()]
-    };
+    let row =
+        |setting: &Setting| vec![setting.key.to_owned(), readable(&setting.value), setting.origin.clone()];
     table(&["key", "value", "from"], settings.iter().map(row).collect())
 }
 

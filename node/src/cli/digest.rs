@@ -22,7 +22,9 @@ pub(crate) fn algorithm(name: &str) -> anyhow::Result<Algorithm> {
     match Algorithm::from_name(name) {
         Some(known) => Ok(known),
         None => {
-            bail!("the receipt's digest is `{name}`, which this build cannot compute; it knows blake3 and sha256")
+            bail!(
+                "the receipt's digest is `{name}`, which this build cannot compute; it knows blake3 and sha256"
+            )
         }
     }
 }

@@ -22,5 +22,7 @@ pub(crate) fn read_text(path: &Path, what: &str) -> anyhow::Result<String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         bail!("{} has more than {} MiB, which is no {what}", path.display(), FILE_BYTES_MAX >> 20);
     }
-    String::from_utf8(bytes).ok().with_context(|| format!("{} is no text, so it is no {what}", path.display()))
+    String::from_utf8(bytes)
+        .ok()
+        .with_context(|| format!("{} is no text, so it is no {what}", path.display()))
 }

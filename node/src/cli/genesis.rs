@@ -108,7 +108,9 @@ fn new(args: &NewArgs) -> anyhow::Result<Genesis> {
         Some(text) => {
             let text = text.strip_prefix("did:cairn:").unwrap_or(text);
             let registrar = Address::from_hex(text)
-                .with_context(|| format!("--registrar {text}: expected 64 hex digits, or did:cairn: and them"))
+                .with_context(|| {
+                    format!("--registrar {text}: expected 64 hex digits, or did:cairn: and them")
+                })
                 .exit_with(Exit::Usage)?;
             Admission::Registered { registrar }
         }
@@ -125,7 +127,13 @@ fn add(genesis: Genesis, validator: &str) -> anyhow::Result<Genesis> {
         bail!("{} is in this genesis already", key.address());
     }
     validators.push((key, power));
-    Ok(cairn_genesis::assemble(&genesis.name, genesis.time_ms, genesis.params, genesis.admission, validators)?)
+    Ok(cairn_genesis::assemble(
+        &genesis.name,
+        genesis.time_ms,
+        genesis.params,
+        genesis.admission,
+        validators,
+    )?)
 }
 
 /// Reads `FILE` or `FILE=POWER`.
@@ -143,9 +151,9 @@ fn read_validator(text: &str) -> anyhow::Result<(PublicKey, u64)> {
 fn parse_params(texts: &[String]) -> anyhow::Result<Params> {
     let mut params = Params::default();
     for text in texts {
-        let (name, value) = text
-            .split_once('=')
-            .with_context(|| format!("--param {text}: expected NAME=VALUE, for instance timeout_base_ms=500"))?;
+        let (name, value) = text.split_once('=').with_context(|| {
+            format!("--param {text}: expected NAME=VALUE, for instance timeout_base_ms=500")
+        })?;
         let value: u64 =
             value.parse().ok().with_context(|| format!("--param {text}: {value:?} is no whole number"))?;
         set_param(&mut params, name, value)?;

@@ -80,7 +80,8 @@ fn anchor(core: &AnchorReceipt) -> anyhow::Result<Vec<Node>> {
     let mut nodes = vec![record_node(&record), Node::leaf("anchor", way), header_node(&header)];
     nodes.push(finality_node(&core.finality)?);
     for handover in &core.epochs {
-        let set: ValidatorSet = decode(&handover.validators).context("a hand-over's validators are malformed")?;
+        let set: ValidatorSet =
+            decode(&handover.validators).context("a hand-over's validators are malformed")?;
         let to = format!("to epoch {}, {}", set.epoch(), count(set.count() as u64, "validator"));
         nodes.push(Node::leaf("hand-over", to));
     }

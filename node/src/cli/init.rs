@@ -1,6 +1,6 @@
 //! `cairn init`: makes a home, and for a validator the safety journal that keeps it from signing twice.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cairn_crypto::Keystore;
@@ -60,7 +60,7 @@ pub(crate) fn run(common: &Common, args: &InitArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Yes)
 }
 
-fn load_checked(path: &PathBuf, passphrase_file: Option<&PathBuf>) -> anyhow::Result<Keystore> {
+fn load_checked(path: &Path, passphrase_file: Option<&PathBuf>) -> anyhow::Result<Keystore> {
     let keystore = Keystore::load(path)?;
     if passphrase_file.is_some() {
         Source::file_or_prompt(passphrase_file.cloned()).open(&keystore, &path.display().to_string())?;
@@ -83,12 +83,14 @@ fn make_journal(home: &Home, validator: Address, chain: ChainId) -> anyhow::Resu
 }
 
 fn report(common: &Common, home: &Home, genesis: &Genesis, validator: Option<Address>) {
-    let place = validator
-        .map(|address| genesis.validators.iter().position(|validator| validator.address == address));
+    let place =
+        validator.map(|address| genesis.validators.iter().position(|validator| validator.address == address));
     let role = match place {
         None => "follower".to_owned(),
         Some(Some(index)) => format!("validator {index} of {}", genesis.validators.len()),
-        Some(None) => "validator key that is not in the genesis set: follows until it is in a later one".to_owned(),
+        Some(None) => {
+            "validator key that is not in the genesis set: follows until it is in a later one".to_owned()
+        }
     };
     let mut rows = vec![
         ("home", home.root().display().to_string()),

@@ -145,7 +145,10 @@ pub(crate) fn create(path: &Path, scheme: Scheme, source: &Source, what: &str) -
 pub(crate) fn read_public(path: &Path) -> anyhow::Result<PublicKey> {
     let text = super::files::read_text(path, "key file")?;
     let not_a_key = || {
-        format!("{} is no key file: expected a keystore, or what `cairn keys export --public` writes", path.display())
+        format!(
+            "{} is no key file: expected a keystore, or what `cairn keys export --public` writes",
+            path.display()
+        )
     };
     let file: Value = serde_json::from_str(&text).with_context(not_a_key)?;
     let field = |name: &str| file.get(name).and_then(Value::as_str).with_context(not_a_key);

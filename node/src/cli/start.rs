@@ -87,7 +87,9 @@ pub(crate) fn run(common: &Common, args: &StartArgs) -> anyhow::Result<Exit> {
     match running::run(home, loaded.config) {
         Ok(()) => Ok(Exit::Yes),
         // What the operator set up does not fit: restarting would not help.
-        Err(error) if error.chain().any(|cause| cause.is::<KeystoreFault>() || cause.is::<GenesisFault>()) => {
+        Err(error)
+            if error.chain().any(|cause| cause.is::<KeystoreFault>() || cause.is::<GenesisFault>()) =>
+        {
             Err(error).exit_with(Exit::Config)
         }
         Err(error) => Err(error),

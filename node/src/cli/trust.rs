@@ -80,7 +80,12 @@ impl GenesisArgs {
         }
         let genesis = client.chain_genesis().await?;
         if genesis.chain() != status.chain {
-            bail!("{} names chain {} and gives a genesis of chain {}", url(client), status.chain, genesis.chain());
+            bail!(
+                "{} names chain {} and gives a genesis of chain {}",
+                url(client),
+                status.chain,
+                genesis.chain()
+            );
         }
         let path = pinned_path();
         if let Some(directory) = path.parent() {

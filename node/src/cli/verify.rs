@@ -166,7 +166,9 @@ fn trust(anchor: &Anchor, trust: Trust) -> String {
         Trust::Genesis { epoch } => {
             format!("{genesis}, and a quorum of each validator set from it up to epoch {epoch}")
         }
-        Trust::Checkpoint(block) => format!("the checkpoint {block} that you pinned, of chain {}", anchor.trusted.chain),
+        Trust::Checkpoint(block) => {
+            format!("the checkpoint {block} that you pinned, of chain {}", anchor.trusted.chain)
+        }
     }
 }
 

@@ -174,7 +174,8 @@ pub(crate) fn merge(
         }
     }
     for flag in flags {
-        figment = figment.merge(Layer { origin: flag.flag.to_owned(), values: nest(flag.key, flag.value.clone()) });
+        figment =
+            figment.merge(Layer { origin: flag.flag.to_owned(), values: nest(flag.key, flag.value.clone()) });
     }
     let raw: Raw = figment.extract().map_err(|error| type_fault(&figment, &error))?;
     let settings = settings(&figment, &raw);
