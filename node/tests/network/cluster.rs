@@ -1,0 +1,122 @@
+//! One network for one test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cairn_testnet::anchoring::Anchorer;
+use cairn_testnet::create::Options;
+use cairn_testnet::invariants::{self, Checked};
+use cairn_testnet::network::READY_PATIENCE;
+use cairn_testnet::{CallFault, LocalNetwork, NodeApi};
+use cairn_types::{Params, Scheme};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program under test.
+pub(crate) fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_cairn"))
+}
+
+/// Short views, so that a view led by a dead validator costs little time.
+fn params() -> Params {
+    Params { timeout_base_ms: 500, timeout_cap_ms: 4_000, drift_ms: 400, ..Params::default() }
+}
+
+/// A running network and one sender on it. Dropping it ends every process.
+pub(crate) struct Cluster {
+    pub(crate) network: LocalNetwork,
+    pub(crate) anchorer: Anchorer,
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Validators with `dilithium3` keys, all ready.
+    pub(crate) async fn start(validators: u16) -> Self {
+        Self::start_with(validators, Scheme::Dilithium3).await
+    }
+
+    pub(crate) async fn start_with(validators: u16, scheme: Scheme) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let at = dir.path().join("network");
+        let options = Options { validators, scheme, base_port: 0, params: params(), ..Options::new(&at) };
+        let network = LocalNetwork::create(&options, binary()).expect("the network is made");
+        let genesis = cairn_genesis::load(&network.layout().genesis()).expect("its genesis is valid");
+        let mut cluster = Self {
+            network,
+            anchorer: Anchorer::new(genesis, scheme).expect("its validators make a set"),
+            _dir: dir,
+        };
+        cluster.start_all().await;
+        cluster
+    }
+
+    pub(crate) async fn start_all(&mut self) {
+        self.network.start_all().expect("the nodes start");
+        self.ready(self.network.nodes()).await;
+    }
+
+    pub(crate) async fn start_node(&mut self, node: u16) {
+        self.network.start_node(node).expect("the node starts");
+        self.ready([node]).await;
+    }
+
+    async fn ready(&mut self, nodes: impl IntoIterator<Item = u16>) {
+        if let Err(fault) = self.network.wait_ready(nodes, READY_PATIENCE).await {
+            panic!("{fault}");
+        }
+    }
+
+    pub(crate) fn api(&self, node: u16) -> NodeApi {
+        self.network.api(node).expect("the node exists")
+    }
+
+    /// The bound of invariant (f).
+    pub(crate) fn bound(&self) -> Duration {
+        invariants::progress_bound(self.anchorer.genesis())
+    }
+
+    /// Anchors through a node; fails the test when it is not final in time.
+    pub(crate) async fn anchor(&mut self, node: u16) -> Value {
+        let (api, bound) = (self.api(node), self.bound());
+        match self.anchorer.anchor_within(&api, bound).await {
+            Ok(answer) => answer,
+            Err(fault) => panic!("an anchor through node {node}: {fault}\n{}", self.network.log_tail(node)),
+        }
+    }
+
+    /// Anchors through a node that has no quorum behind it.
+    pub(crate) async fn try_anchor(&mut self, node: u16, patience: Duration) -> Result<Value, CallFault> {
+        let api = self.api(node);
+        self.anchorer.anchor_within(&api, patience).await
+    }
+
+    pub(crate) async fn height(&self, node: u16) -> u64 {
+        invariants::height(&self.api(node)).await.expect("the node answers chain_status")
+    }
+
+    pub(crate) async fn reaches(&self, node: u16, height: u64) {
+        let api = self.api(node);
+        assert!(
+            invariants::reaches(&api, height, self.bound()).await,
+            "node {node} is at {:?}, not at {height}\n{}",
+            invariants::height(&api).await,
+            self.network.log_tail(node)
+        );
+    }
+
+    /// Checks everything that must never happen.
+    pub(crate) async fn check(&mut self) -> Checked {
+        match invariants::check(&self.network, &mut self.anchorer).await {
+            Ok(checked) => checked,
+            Err(violations) => panic!("{violations}"),
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(fault) = self.network.stop_all() {
+            eprintln!("a node was left behind: {fault}");
+        }
+    }
+}

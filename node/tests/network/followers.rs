@@ -1,0 +1,45 @@
+//! Nodes without a validator key.
+
+use serde_json::json;
+
+use crate::cluster::Cluster;
+
+#[tokio::test]
+async fn a_follower_joins_by_one_address_and_serves_receipts() {
+    let mut cluster = Cluster::start(4).await;
+    let anchored = cluster.anchor(1).await;
+    let follower = cluster.network.add_follower().unwrap();
+    assert_eq!(follower, 4);
+    cluster.start_node(follower).await;
+    cluster.reaches(follower, anchored["height"].as_u64().unwrap()).await;
+
+    let receipt = cluster
+        .api(follower)
+        .call("receipt_get", json!({ "proof_id": anchored["proof_id"] }))
+        .await
+        .expect("the follower has what was final before it joined");
+    cluster.anchorer.verify(&receipt.to_string()).unwrap();
+
+    let status = cluster.api(follower).call("chain_status", json!({})).await.unwrap();
+    assert!(status["peers"].as_u64().unwrap() >= 2, "it found more than its bootstrap: {status}");
+    // What is anchored through it reaches the validators and comes back final.
+    cluster.anchor(follower).await;
+    let checked = cluster.check().await;
+    assert_eq!(checked.nodes, 5);
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_without_the_node_it_joined_by() {
+    let mut cluster = Cluster::start(4).await;
+    let follower = cluster.network.add_follower().unwrap();
+    cluster.start_node(follower).await;
+    cluster.anchor(follower).await;
+    cluster.network.kill_node(0).unwrap();
+    for node in [1, 2, 3, 1] {
+        let anchored = cluster.anchor(node).await;
+        cluster.reaches(follower, anchored["height"].as_u64().unwrap()).await;
+    }
+    cluster.anchor(follower).await;
+    cluster.start_node(0).await;
+    cluster.check().await;
+}

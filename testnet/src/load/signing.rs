@@ -1,0 +1,55 @@
+//! Makes transactions ahead of time, as the very bytes that will be posted.
+
+use std::time::Duration;
+
+use cairn_types::{ChainId, Scheme, TxId};
+
+use crate::anchoring::{LIFE_MS, Sender, Wait, random_proof, request};
+use crate::clock;
+
+/// What the transactions look like.
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) chain: ChainId,
+    pub(super) scheme: Scheme,
+    pub(super) senders: usize,
+    pub(super) proofs: usize,
+    pub(super) metadata: usize,
+    pub(super) interval: Duration,
+}
+
+/// A transaction ready to post.
+pub(super) struct Signed {
+    pub(super) id: TxId,
+    /// A whole JSON-RPC request.
+    pub(super) body: Vec<u8>,
+}
+
+/// Signs `count` transactions on every core, in the order they are due.
+pub(super) fn sign_all(plan: &Plan, count: usize) -> Vec<Signed> {
+    let senders: Vec<Sender> = (0..plan.senders).map(|_| Sender::new(plan.scheme)).collect();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = count.div_ceil(workers).max(1);
+    let now = clock::unix_ms();
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = (0..workers)
+            .map(|worker| {
+                let (from, to) = ((worker * share).min(count), ((worker + 1) * share).min(count));
+                let senders = &senders;
+                scope.spawn(move || (from..to).map(|i| sign(plan, senders, i, now)).collect::<Vec<_>>())
+            })
+            .collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
+}
+
+fn sign(plan: &Plan, senders: &[Sender], index: usize, now_ms: u64) -> Signed {
+    let due_us = plan.interval.as_micros().saturating_mul(index as u128);
+    let due_ms = u64::try_from(due_us / 1_000).unwrap_or(u64::MAX);
+    let sender = &senders[index % senders.len()];
+    let proofs = (0..plan.proofs).map(|_| random_proof(plan.metadata)).collect();
+    let expires_ms = now_ms.saturating_add(due_ms).saturating_add(LIFE_MS);
+    let signed = sender.sign(sender.draft(plan.chain, proofs, expires_ms));
+    let body = request(&signed, Wait::Accepted);
+    Signed { id: signed.transaction.id(), body }
+}

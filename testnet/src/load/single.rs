@@ -1,0 +1,70 @@
+//! Anchors one after another on an idle network: what a lone user waits for a receipt.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::measure::{Latency, histogram};
+use super::{LoadArgs, Target};
+use crate::anchoring::{LIFE_MS, Sender, Wait, random_proof, request};
+use crate::clock;
+
+/// Between two anchors: the network is idle again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Anchors made before measuring: connections are open then.
+const WARMUP: u32 = 5;
+/// Longest series.
+const COUNT_MAX: u32 = 100_000;
+/// Longest wait for one receipt.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a series of single anchors came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct SingleReport {
+    /// The node they were sent to.
+    pub url: String,
+    /// From posting the transaction to holding the receipt.
+    pub receipt: Latency,
+    /// Bytes of one answer, receipt included.
+    pub answer_bytes: usize,
+}
+
+impl SingleReport {
+    /// For people.
+    pub fn to_text(&self) -> String {
+        format!(
+            "single anchors at {}, one every {} ms and more, from submission to receipt\n{} anchors   {}\nanswer       {} bytes",
+            self.url,
+            PAUSE.as_millis(),
+            self.receipt.count,
+            self.receipt.to_text(),
+            self.answer_bytes
+        )
+    }
+}
+
+/// Anchors `count` times.
+pub(super) async fn measure(args: &LoadArgs, target: &Target, count: u32) -> Result<SingleReport> {
+    ensure!((1..=COUNT_MAX).contains(&count), "--single is {count}; expected 1 to {COUNT_MAX}");
+    let api = &target.apis[0];
+    let sender = Sender::new(args.scheme);
+    let mut times = histogram();
+    let mut answer_bytes = 0;
+    for round in 0..WARMUP.saturating_add(count) {
+        let proofs = (0..args.proofs).map(|_| random_proof(args.metadata.into())).collect();
+        let signed = sender.sign(sender.draft(target.chain, proofs, clock::unix_ms() + LIFE_MS));
+        let body = request(&signed, Wait::Final(PATIENCE));
+        let began = Instant::now();
+        let answer = api.post(body).await?;
+        let took = began.elapsed();
+        ensure!(!answer["receipt"].is_null(), "the answer holds no receipt: {answer}");
+        if round >= WARMUP {
+            times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+            answer_bytes = answer.to_string().len();
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(SingleReport { url: api.url().to_owned(), receipt: Latency::of(&times), answer_bytes })
+}
