@@ -134,8 +134,8 @@ impl Replica {
     pub(crate) fn on_view_timer(&mut self) {
         self.answers.clear();
         self.leading.refused = false;
-        self.time_out();
-        self.resend(None);
+        self.give_up();
+        self.resend(None); // the timeout among the rest
     }
 
     pub(crate) fn on_idle_timer(&mut self) {

@@ -8,6 +8,7 @@ use cairn_types::{Block, BlockCert, Slot, TimeoutCert, View};
 use crate::action::{Action, Outgoing, TimerKind};
 use crate::reject::Reject;
 use crate::replica::Replica;
+use crate::safety::may_propose;
 
 /// What this replica does about leading the current view.
 #[derive(Debug, Default)]
@@ -73,7 +74,7 @@ impl Replica {
     /// Asks for a payload when this replica leads, has a reason and nothing stands in the way.
     pub(crate) fn try_propose(&mut self) {
         let idle = self.leading.request.is_none() && !self.leading.refused && !self.leading.pacing;
-        if !self.leads() || !idle || !crate::safety::may_propose(&self.record, self.view) {
+        if !self.leads() || !idle || !may_propose(&self.record, self.view) {
             return;
         }
         let Some((justify, tc)) = self.justification() else { return };
@@ -101,7 +102,8 @@ impl Replica {
 
     pub(crate) fn on_payload(&mut self, view: View, block: &Arc<Block>) -> Result<(), Reject> {
         let asked = self.leading.request.as_ref().map(|request| request.slot);
-        if view != self.view || asked != Some(block.header().slot()) {
+        let open = view == self.view && may_propose(&self.record, view); // not given up meanwhile
+        if !open || asked != Some(block.header().slot()) {
             return Err(Reject::WrongPayload);
         }
         self.check_header(block.header())?;
@@ -147,12 +149,12 @@ impl Replica {
         self.leading.refused = false;
     }
 
-    /// The proposal of this view as made, also in the run before (found again in the block log).
+    /// The proposal of this view as recorded, also in the run before (its body is then in the block log).
     pub(crate) fn stored_proposal(&self) -> Option<Outgoing> {
+        let (_, id) = self.record.last_proposed.filter(|(view, _)| *view == self.view)?;
         if let Some(own) = &self.leading.own {
             return Some(own.clone());
         }
-        let (_, id) = self.record.last_proposed.filter(|(view, _)| *view == self.view)?;
         let block = self.tree.get(&id)?;
         let (justify, tc) = self.justification()?;
         let header = block.header();

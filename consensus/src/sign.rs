@@ -101,13 +101,17 @@ impl Replica {
         }
     }
 
-    /// T: gives the current view up, if that was not done yet.
-    pub(crate) fn time_out(&mut self) {
+    /// T: gives the current view up, if that was not done yet. The timeout is then the stored one.
+    pub(crate) fn give_up(&mut self) -> bool {
         let (view, high_qc_view) = (self.view, self.high_qc.view());
-        if self.config.me.is_none() || !may_time_out(&self.record, view) {
-            return;
-        }
-        if self.write(|record| record.last_timeout = Some((view, high_qc_view)))
+        self.config.me.is_some()
+            && may_time_out(&self.record, view)
+            && self.write(|record| record.last_timeout = Some((view, high_qc_view)))
+    }
+
+    /// T: gives the current view up and says so.
+    pub(crate) fn time_out(&mut self) {
+        if self.give_up()
             && let Some(timeout) = self.stored_timeout()
         {
             self.broadcast(timeout);

@@ -250,10 +250,4 @@ impl Tree {
             }
         }
     }
-
-    /// The held blocks, in id order.
-    #[cfg(test)]
-    pub(crate) fn ids(&self) -> Vec<BlockId> {
-        self.nodes.keys().copied().collect()
-    }
 }

@@ -35,7 +35,7 @@ impl SafetyStore for Disk {
 }
 
 impl Disk {
-    fn recovered(&self) -> Recovered {
+    pub(crate) fn recovered(&self) -> Recovered {
         let entries = self.certificates.iter().map(Vec::as_slice);
         let (high_qc, high_tc) = named_certificates(&self.record, entries).expect("the named certificates");
         let commit = self.chain.blocks.last().map(|last| CommittedTip {

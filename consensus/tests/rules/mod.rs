@@ -1,0 +1,8 @@
+//! The rules one by one, on a single replica: what goes in, what comes out, where it then stands.
+
+mod bench;
+mod commits;
+mod hostile;
+mod restarts;
+mod signatures;
+mod views;
