@@ -12,6 +12,9 @@ use crate::exit::{Exit, WithExit};
 /// Where a node answers when nothing says otherwise.
 const URL: &str = "http://127.0.0.1:26657";
 
+/// Characters of the longest number: a u64 has 20 digits.
+const NUMBER_CHARS_MAX: usize = 20;
+
 /// The node to ask.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
@@ -106,7 +109,12 @@ fn parse(params: &[String]) -> anyhow::Result<Value> {
         let Some((name, value)) = param.split_once('=').filter(|(name, _)| !name.is_empty()) else {
             bail!("`{param}` is no parameter; expected NAME=VALUE, for instance limit=5");
         };
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        let value = match serde_json::from_str(value) {
+            // An id may happen to consist of digits alone: no number of the interface is that long.
+            Ok(Value::Number(_)) if value.len() > NUMBER_CHARS_MAX => Value::String(value.to_owned()),
+            Ok(value) => value,
+            Err(_) => Value::String(value.to_owned()),
+        };
         if named.insert(name.to_owned(), value).is_some() {
             bail!("the parameter `{name}` is given twice");
         }
@@ -126,6 +134,13 @@ mod tests {
         let expected =
             json!({ "limit": 5, "wait": "final", "at": "12", "list": [1, 2], "text": "a=b", "empty": "" });
         assert_eq!(params, expected);
+    }
+
+    #[test]
+    fn an_id_of_digits_alone_stays_text() {
+        let id = "1".repeat(64);
+        let params = parse(&[format!("root={id}"), format!("at={}", u64::MAX)]).unwrap();
+        assert_eq!(params, json!({ "root": id, "at": u64::MAX }));
     }
 
     #[test]

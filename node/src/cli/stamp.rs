@@ -1,5 +1,6 @@
 //! `cairn stamp`: files to receipts.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -86,8 +87,9 @@ fn hash_all(common: &Common, files: &[PathBuf], algorithm: Algorithm) -> anyhow:
     if files.len() > FILES_MAX {
         bail!("{} files; one batch from the command line takes at most {FILES_MAX}", files.len());
     }
-    if let Some(twice) = files.iter().enumerate().find(|(at, file)| files[..*at].contains(file)) {
-        bail!("{} is named twice", twice.1.display());
+    let mut named = HashSet::new();
+    if let Some(twice) = files.iter().find(|file| !named.insert(file.as_path())) {
+        bail!("{} is named twice", twice.display());
     }
     let bar = common.output().progress(files.len() as u64, "hashing files");
     let mut items = Vec::with_capacity(files.len());
