@@ -1,82 +1,94 @@
-//! What nodes ask one another outside of consensus messages: the bodies of p2p requests, responses and
+//! What nodes ask one another outside of consensus messages: the bodies of mesh requests, sync responses and
 //! announcements, in the canonical codec. p2p carries them as opaque bytes.
 
-use std::io::{Read, Result as IoResult};
+use std::io::{Error, ErrorKind, Read, Result as IoResult};
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::{Block, BlockId, CommitCert, Header, Height, Proposal, SignedTransaction};
+use cairn_types::{Block, BlockId, CommitCert, Header, Height, Proposal};
 
-/// Blocks in one range response, at most; the byte limit usually ends it sooner.
+/// Blocks in one range answer, at most; the byte limit usually ends it sooner.
 pub(crate) const RANGE_BLOCKS_MAX: u32 = 512;
-/// Bytes of blocks in one range response; p2p refuses responses above 4 MiB, and one block may have 3 MiB.
+/// Bytes of blocks in one range answer, unless a single block has more. p2p refuses answers above 4 MiB;
+/// a block has at most 3 MiB of transactions and its certificate some hundred kB.
 pub(crate) const RANGE_BYTES_MAX: usize = 3 << 20;
+/// Transactions in one forwarded list, at most.
+pub(crate) const FORWARD_TRANSACTIONS_MAX: usize = 1_024;
 
-/// A question to a peer.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub(crate) enum Request {
-    /// Where do you stand?
-    Tip,
-    /// The final blocks from this height on, as many as fit.
-    Range {
-        /// First height wanted.
-        from: Height,
-    },
-    /// One block, final or not.
+/// A validator's question to another, over the mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub(crate) enum MeshRequest {
+    /// One block, final or not. Answered with [`Found`].
     Block(BlockId),
-}
-
-/// The answer to the [`Request`] of the same name.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub(crate) enum Response {
-    /// The newest final header with its own commit certificate; `None` before the first block.
-    Tip(Option<Announcement>),
-    /// Consecutive blocks, and a commit certificate of the last one. Empty when there are none.
-    Range(Option<Range>),
-    /// The block, as the leader's whole proposal where it is still at hand.
-    Block(Option<Found>),
-}
-
-/// A final header and its proof.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub(crate) struct Announcement {
-    /// The header.
-    pub(crate) header: Header,
-    /// A commit certificate naming it.
-    pub(crate) certificate: Arc<CommitCert>,
-}
-
-/// Consecutive final blocks.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize)]
-pub(crate) struct Range {
-    /// The blocks, lowest first.
-    pub(crate) blocks: Vec<Arc<Block>>,
-    /// A commit certificate naming the last of them.
-    pub(crate) certificate: Arc<CommitCert>,
-}
-
-impl BorshDeserialize for Range {
-    fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
-        let count = u32::deserialize_reader(reader)?;
-        if count > RANGE_BLOCKS_MAX {
-            let why = format!("{count} blocks in a range; expected at most {RANGE_BLOCKS_MAX}");
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
-        }
-        let blocks = (0..count).map(|_| Arc::deserialize_reader(reader)).collect::<IoResult<Vec<_>>>()?;
-        Ok(Self { blocks, certificate: Arc::deserialize_reader(reader)? })
-    }
+    /// The final blocks from this height on, as many as fit. Answered with [`Entries`].
+    Range(Height),
 }
 
 /// A block found by its id.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub(crate) enum Found {
     /// With everything a replica needs to judge it as if its leader had sent it.
-    Proposal(Proposal),
+    Proposal(Arc<Proposal>),
     /// The block alone.
     Block(Arc<Block>),
 }
 
-/// Transactions on their way to a leader, or gossiped.
-pub(crate) fn encode_transactions(transactions: &[Arc<SignedTransaction>]) -> Vec<bytes::Bytes> {
-    transactions.iter().map(|tx| cairn_types::encode(tx).into()).collect()
+impl Found {
+    /// The block.
+    pub(crate) fn block(&self) -> &Arc<Block> {
+        match self {
+            Self::Proposal(proposal) => &proposal.block,
+            Self::Block(block) => block,
+        }
+    }
+}
+
+/// A final block, with a commit certificate where one names exactly this block.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Entry {
+    /// The block.
+    pub(crate) block: Arc<Block>,
+    /// Its own commit certificate; none for a block that became final as an ancestor.
+    pub(crate) certificate: Option<Arc<CommitCert>>,
+}
+
+/// Consecutive final blocks, lowest first, each as the bytes of an [`Entry`].
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize)]
+pub(crate) struct Entries(pub(crate) Vec<Vec<u8>>);
+
+impl BorshDeserialize for Entries {
+    fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
+        let count = u32::deserialize_reader(reader)?;
+        if count > RANGE_BLOCKS_MAX {
+            return Err(too_many("blocks in a range", count, RANGE_BLOCKS_MAX as usize));
+        }
+        (0..count).map(|_| Vec::deserialize_reader(reader)).collect::<IoResult<_>>().map(Self)
+    }
+}
+
+/// Transactions on their way to a leader, each as its canonical bytes.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize)]
+pub(crate) struct Forwarded(pub(crate) Vec<Vec<u8>>);
+
+impl BorshDeserialize for Forwarded {
+    fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
+        let count = u32::deserialize_reader(reader)?;
+        if count as usize > FORWARD_TRANSACTIONS_MAX {
+            return Err(too_many("forwarded transactions", count, FORWARD_TRANSACTIONS_MAX));
+        }
+        (0..count).map(|_| Vec::deserialize_reader(reader)).collect::<IoResult<_>>().map(Self)
+    }
+}
+
+/// News of a final block: its header and a certificate naming it.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Announcement {
+    /// The header.
+    pub(crate) header: Header,
+    /// Its commit certificate.
+    pub(crate) certificate: Arc<CommitCert>,
+}
+
+fn too_many(what: &str, got: u32, most: usize) -> Error {
+    Error::new(ErrorKind::InvalidData, format!("{got} {what}; expected at most {most}"))
 }

@@ -1,0 +1,309 @@
+//! The consensus loop: one thread that owns the replica, the safety journal and the timers.
+//!
+//! A turn takes every input that waits, makes all of it durable with one sync, and only then acts.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_consensus::{Action, Durable, Formed, Input, Outgoing, Reject, Replica, SafetyStore, Step};
+use cairn_consensus::{Blame, Equivocation};
+use cairn_crypto::MessageFault;
+use cairn_journal::Journal;
+use cairn_p2p::{MessageKind, Outbound, Plane};
+use cairn_types::{BlockCert, BlockId, Height, Message, ValidatorIndex, encode};
+use tokio::sync::mpsc;
+
+use super::context::{Context, Signer};
+use super::executor::Task;
+use super::sync::Job;
+use super::timers::Timers;
+use super::wire::Found;
+
+/// Inputs taken in one turn: bounds how long a vote waits for its turn's sync.
+const TURN_INPUTS_MAX: usize = 256;
+
+/// Why a node stops that hears its own key sign.
+pub(crate) const KEY_RUNS_ELSEWHERE: &str = "this validator's key signs elsewhere too: two processes with one key \
+     would sign contradicting votes. Stop the other one, or give this node another key";
+
+/// Where the durable record goes: the journal of a validator; nowhere for a follower, which never signs.
+pub(crate) enum Store {
+    /// A validator's journal, and where to say what was signed.
+    Journal(Box<Journal>, Arc<Context>),
+    /// A follower signs nothing, so it has nothing to remember.
+    Follower,
+}
+
+impl SafetyStore for Store {
+    type Error = io::Error;
+
+    fn persist(&mut self, write: &Durable) -> io::Result<()> {
+        match self {
+            Self::Journal(journal, context) => {
+                journal.write(&write.record, &write.certificates, &write.bodies)?;
+                context.position.signed(&write.record);
+                Ok(())
+            }
+            Self::Follower => Ok(()),
+        }
+    }
+}
+
+/// The loop's state.
+pub(crate) struct ConsensusLoop {
+    context: Arc<Context>,
+    replica: Replica,
+    store: Store,
+    timers: Timers,
+    inputs: mpsc::Receiver<Input>,
+    /// What the replica was last told about work, and for which certified block.
+    told: (bool, BlockId),
+    pruned: Height,
+}
+
+impl ConsensusLoop {
+    /// A loop that has not started.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        replica: Replica,
+        store: Store,
+        inputs: mpsc::Receiver<Input>,
+    ) -> Self {
+        let told = (false, replica.high_qc().block());
+        Self { context, replica, store, timers: Timers::default(), inputs, told, pruned: Height::ZERO }
+    }
+
+    /// Runs until shutdown. A failure of the journal or a contradiction in the chain stops the node.
+    /// A key that has signed before first listens for `silence`: if it is heard signing, it runs elsewhere.
+    pub(crate) async fn run(mut self, silence: Duration) {
+        tokio::select! {
+            () = self.context.shutdown.cancelled() => return,
+            () = tokio::time::sleep(silence) => {}
+        }
+        if let Err(why) = self.turns().await {
+            self.context.fail(why);
+        }
+    }
+
+    async fn turns(&mut self) -> Result<(), String> {
+        self.turn(Input::Start)?;
+        let context = Arc::clone(&self.context);
+        loop {
+            tokio::select! {
+                biased;
+                () = context.shutdown.cancelled() => return Ok(()),
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.turn(input)?,
+                    None => return Ok(()),
+                },
+                timer = self.timers.next() => self.turn(Input::TimerFired(timer))?,
+                () = context.pool_changed.notified() => self.tell_work()?,
+            }
+        }
+    }
+
+    /// One turn: `first` and whatever else waits, then our own messages until none is left.
+    fn turn(&mut self, first: Input) -> Result<(), String> {
+        let mut waiting = VecDeque::from([first]);
+        while waiting.len() < TURN_INPUTS_MAX
+            && let Ok(input) = self.inputs.try_recv()
+        {
+            waiting.push_back(input);
+        }
+        self.work_off(waiting)?;
+        self.context.position.set_view(self.replica.view());
+        self.context.metrics.view.set(i64::try_from(self.replica.view().get()).unwrap_or(i64::MAX));
+        self.prune();
+        self.tell_work()
+    }
+
+    /// Steps through `waiting` and through what our own messages add to it, one sync a round.
+    fn work_off(&mut self, mut waiting: VecDeque<Input>) -> Result<(), String> {
+        while !waiting.is_empty() {
+            let mut step = Step::default();
+            for input in waiting.drain(..) {
+                match self.replica.step(input) {
+                    Ok(next) => step.merge(next),
+                    Err(reject) => self.note(&reject),
+                }
+            }
+            let syncs = step.needs_sync();
+            let started = std::time::Instant::now();
+            let actions = step.commit_to(&mut self.store).map_err(|error| {
+                format!("the safety journal cannot be written, so nothing more may be signed: {error}")
+            })?;
+            if syncs {
+                self.context.metrics.journal_sync.observe(started.elapsed().as_secs_f64());
+            }
+            for action in actions {
+                self.perform(action, &mut waiting)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, reject: &Reject) {
+        match reject.blame() {
+            Blame::Peer | Blame::Signer => {
+                self.context.metrics.rejected.inc();
+                tracing::warn!(%reject, "refused a validator's message");
+            }
+            Blame::Nobody => tracing::trace!(%reject, "passed over"),
+        }
+    }
+
+    /// Tells the replica about work when the answer, or the block it is about, has changed.
+    fn tell_work(&mut self) -> Result<(), String> {
+        let tip = self.replica.high_qc().block();
+        let work = self.context.has_work(tip);
+        // A change of block resets the replica's answer to "no".
+        let known = self.told.0 && self.told.1 == tip;
+        self.told = (work, tip);
+        if work == known {
+            return Ok(());
+        }
+        self.work_off(VecDeque::from([Input::Work(work)]))?;
+        self.context.position.set_view(self.replica.view());
+        Ok(())
+    }
+
+    /// Lets the journal forget bodies that the synced state holds.
+    fn prune(&mut self) {
+        let height = *self.context.final_height.borrow();
+        if height > self.pruned
+            && let Store::Journal(journal, _) = &mut self.store
+        {
+            journal.prune(height);
+            self.pruned = height;
+        }
+    }
+
+    fn perform(&mut self, action: Action, own: &mut VecDeque<Input>) -> Result<(), String> {
+        match action {
+            Action::Broadcast(outgoing) => self.broadcast(outgoing, own),
+            Action::Send(to, outgoing) => self.send(to, outgoing),
+            Action::RequestPayload(slot) => self.execute(Task::Build(slot)),
+            Action::CheckBlock { block, lag_exponent } => self.execute(Task::Check { block, lag_exponent }),
+            Action::FetchBlock { id, from } => self.ask(Job::Fetch { id, from }),
+            Action::CatchUp(catch_up) => self.ask(Job::CatchUp(catch_up)),
+            Action::SetTimer { timer, after } => {
+                self.timers.set(timer, after);
+                Ok(())
+            }
+            Action::Commit(blocks) => self.execute(Task::Commit(blocks)),
+            Action::Formed(formed) => {
+                self.remember(&formed);
+                Ok(())
+            }
+            Action::Accuse(equivocation) => {
+                self.accuse(&equivocation);
+                Ok(())
+            }
+            Action::Halt(fatal) => Err(fatal.to_string()),
+        }
+    }
+
+    fn execute(&self, task: Task) -> Result<(), String> {
+        // The replica has a bounded number of requests in flight, far below this queue's length.
+        self.context
+            .executor
+            .try_send(task)
+            .map_err(|_| "the executor does not keep up, or has ended".to_owned())
+    }
+
+    fn ask(&self, job: Job) -> Result<(), String> {
+        if self.context.jobs.try_send(job).is_err() {
+            // The replica asks again while it still needs the block.
+            tracing::debug!("the fetch queue is full; a request was dropped");
+        }
+        Ok(())
+    }
+
+    fn broadcast(&self, outgoing: Outgoing, own: &mut VecDeque<Input>) -> Result<(), String> {
+        let Some(signer) = self.context.signer.clone() else { return Ok(()) };
+        let message = outgoing.seal(self.context.chain, signer.index, |preimage| signer.sign(preimage));
+        self.context.net.broadcast(&outbound(&message));
+        if let Some(input) =
+            self.own_input(message).map_err(|fault| own_signature_refused(&signer, &fault))?
+        {
+            own.push_back(input);
+        }
+        Ok(())
+    }
+
+    fn send(&self, to: ValidatorIndex, outgoing: Outgoing) -> Result<(), String> {
+        let (Some(signer), Some(validator)) = (&self.context.signer, self.context.set.get(to)) else {
+            return Ok(());
+        };
+        let message = outgoing.seal(self.context.chain, signer.index, |preimage| signer.sign(preimage));
+        self.context.net.send_to(&validator.address, &outbound(&message));
+        Ok(())
+    }
+
+    /// Our own message as an input, through the same verifier as everyone's: a faulty key or scheme is
+    /// noticed here first.
+    fn own_input(&self, message: Message) -> Result<Option<Input>, MessageFault> {
+        let (context, set) = (&self.context, &*self.context.set);
+        let root = context.root.id();
+        Ok(Some(match message {
+            Message::Proposal(proposal) => {
+                let found = Found::Proposal(Arc::new(proposal.clone()));
+                context.recent.lock().put(proposal.block.id(), found);
+                Input::Proposal(context.verifier.proposal(set, root, proposal)?)
+            }
+            Message::Vote(vote) => Input::Vote(context.verifier.vote(set, vote)?),
+            Message::CommitVote(vote) => Input::CommitVote(context.verifier.commit_vote(set, vote)?),
+            Message::Timeout(timeout) => Input::Timeout(context.verifier.timeout(set, root, timeout)?),
+            Message::Certificate(_)
+            | Message::TimeoutCert(_)
+            | Message::CommitCert(_)
+            | Message::Status(_) => {
+                return Ok(None);
+            }
+        }))
+    }
+
+    fn remember(&self, formed: &Formed) {
+        let (verifier, set) = (&self.context.verifier, &*self.context.set);
+        match formed {
+            Formed::Quorum(cert) => verifier.remember(set, &BlockCert::Quorum(Arc::clone(cert))),
+            Formed::Timeout(cert) => {
+                self.context.metrics.timeouts.inc();
+                tracing::info!(view = %cert.view, "view given up by a quorum");
+                verifier.remember_timeout(set, cert);
+            }
+            Formed::Commit(cert) => verifier.remember_commit(set, cert),
+        }
+    }
+
+    fn accuse(&self, equivocation: &Equivocation) {
+        if self.context.signer.as_ref().is_some_and(|signer| signer.index == equivocation.validator()) {
+            self.context.fail(KEY_RUNS_ELSEWHERE);
+        }
+        self.context.metrics.equivocations.inc();
+        let index = equivocation.validator();
+        let address = self.context.set.get(index).map(|validator| validator.address.to_string());
+        tracing::error!(
+            validator = address.as_deref().unwrap_or("unknown"),
+            evidence = ?equivocation,
+            "a validator signed two different things where one is allowed"
+        );
+    }
+}
+
+fn own_signature_refused(signer: &Signer, fault: &MessageFault) -> String {
+    format!("our own message does not verify under the key of {}: {fault}", signer.address)
+}
+
+/// A consensus message as the mesh carries it.
+fn outbound(message: &Message) -> Outbound {
+    Outbound {
+        plane: Plane::Hot,
+        kind: MessageKind::of(message),
+        epoch: message.epoch(),
+        view: message.view(),
+        body: encode(message).into(),
+    }
+}

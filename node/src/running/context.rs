@@ -1,0 +1,162 @@
+//! What every loop of a running node shares.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use cairn_consensus::Input;
+use cairn_crypto::{KeyPair, Verifier};
+use cairn_state::State;
+use cairn_types::safety::SafetyRecord;
+use cairn_types::{
+    Address, BlockId, ChainId, Genesis, Header, Height, Signature, ValidatorIndex, ValidatorSet, View,
+};
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::activity::Turns;
+use super::executor::Task;
+use super::metrics::NodeMetrics;
+use super::pending::Pending;
+use super::sync::Job;
+use super::uncommitted::Uncommitted;
+use super::waiters::Waiters;
+use super::wire::Found;
+
+/// Blocks kept by id so that a peer that missed one can ask for it: two views' worth for each of the eight
+/// views that a replica looks ahead. At most 48 MiB.
+const RECENT_BLOCKS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+
+/// The validator key of this node.
+pub(crate) struct Signer {
+    /// Its position in the set.
+    pub(crate) index: ValidatorIndex,
+    /// Its address.
+    pub(crate) address: Address,
+    key: KeyPair,
+}
+
+impl Signer {
+    /// The signer at `index` of the set.
+    pub(crate) fn new(index: ValidatorIndex, address: Address, key: KeyPair) -> Self {
+        Self { index, address, key }
+    }
+
+    /// A signature over `preimage`.
+    pub(crate) fn sign(&self, preimage: &[u8]) -> Signature {
+        self.key.sign(preimage)
+    }
+}
+
+/// Where consensus stands, for everyone but the consensus loop.
+#[derive(Debug, Default)]
+pub(crate) struct Position {
+    view: AtomicU64,
+    best_known: AtomicU64,
+    signed_view: AtomicU64,
+    syncing: AtomicBool,
+}
+
+impl Position {
+    /// The current view.
+    pub(crate) fn view(&self) -> View {
+        View::new(self.view.load(Ordering::Relaxed))
+    }
+
+    /// Publishes the current view.
+    pub(crate) fn set_view(&self, view: View) {
+        self.view.store(view.get(), Ordering::Relaxed);
+    }
+
+    /// The highest final block anyone told of with proof.
+    pub(crate) fn best_known(&self) -> Height {
+        Height::new(self.best_known.load(Ordering::Relaxed))
+    }
+
+    /// Raises [`Position::best_known`].
+    pub(crate) fn learned(&self, height: Height) {
+        self.best_known.fetch_max(height.get(), Ordering::Relaxed);
+    }
+
+    /// The highest view for which this process, or an earlier one by its journal, has signed anything.
+    pub(crate) fn signed_view(&self) -> View {
+        View::new(self.signed_view.load(Ordering::SeqCst))
+    }
+
+    /// Raises [`Position::signed_view`] to what a safety record says. Done before anything signed leaves.
+    pub(crate) fn signed(&self, record: &SafetyRecord) {
+        let views = [
+            record.last_voted.map(|(view, _)| view),
+            record.last_commit_voted.map(|(view, _)| view),
+            record.last_proposed.map(|(view, _)| view),
+            record.last_timeout.map(|(view, _)| view),
+        ];
+        let highest = views.into_iter().flatten().max().unwrap_or(View::ZERO);
+        self.signed_view.fetch_max(highest.get(), Ordering::SeqCst);
+    }
+
+    /// Whether ranges of blocks are being fetched.
+    pub(crate) fn syncing(&self) -> bool {
+        self.syncing.load(Ordering::Relaxed)
+    }
+
+    /// Publishes whether ranges of blocks are being fetched.
+    pub(crate) fn set_syncing(&self, syncing: bool) {
+        self.syncing.store(syncing, Ordering::Relaxed);
+    }
+}
+
+/// Shared by all loops. Everything inside is either immutable or guards itself.
+pub(crate) struct Context {
+    pub(crate) chain: ChainId,
+    pub(crate) genesis: Genesis,
+    pub(crate) genesis_text: Arc<str>,
+    pub(crate) set: Arc<ValidatorSet>,
+    /// The block that the implicit certificate of view 0 names.
+    pub(crate) root: Header,
+    pub(crate) signer: Option<Arc<Signer>>,
+    pub(crate) state: Arc<State>,
+    pub(crate) pool: Mutex<Pending>,
+    pub(crate) verifier: Verifier,
+    pub(crate) net: cairn_p2p::Handle,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) executor: mpsc::Sender<Task>,
+    pub(crate) jobs: mpsc::Sender<Job>,
+    pub(crate) uncommitted: Uncommitted,
+    pub(crate) waiters: Waiters,
+    pub(crate) turns: Turns,
+    pub(crate) position: Position,
+    pub(crate) recent: Mutex<LruCache<BlockId, Found>>,
+    pub(crate) final_height: watch::Sender<Height>,
+    /// The pool may have become interesting, or boring, for consensus.
+    pub(crate) pool_changed: Notify,
+    pub(crate) metrics: NodeMetrics,
+    pub(crate) shutdown: CancellationToken,
+    /// Why the node stops, when it is not because it was asked to.
+    pub(crate) failure: Mutex<Option<String>>,
+}
+
+impl Context {
+    /// An empty memory of recent blocks.
+    pub(crate) fn recent_blocks() -> Mutex<LruCache<BlockId, Found>> {
+        Mutex::new(LruCache::new(RECENT_BLOCKS))
+    }
+
+    /// Stops the node because going on could do harm. The first reason stands.
+    pub(crate) fn fail(&self, why: impl Into<String>) {
+        let why = why.into();
+        tracing::error!(%why, "stopping");
+        self.failure.lock().get_or_insert(why);
+        self.shutdown.cancel();
+    }
+
+    /// Whether the pool holds a transaction that no block up to `tip` carries.
+    pub(crate) fn has_work(&self, tip: BlockId) -> bool {
+        let carried = self.uncommitted.transactions_up_to(tip);
+        let pool = self.pool.lock();
+        let waiting = pool.len();
+        waiting > carried.len() || waiting > carried.iter().filter(|id| pool.contains(id)).count()
+    }
+}

@@ -1,0 +1,286 @@
+//! The executor: one thread that owns every write to `state`. Consensus asks, it answers as inputs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_consensus::{BlockVerdict, Input};
+use cairn_crypto::TransactionFault;
+use cairn_p2p::Command;
+use cairn_rpc::Fault;
+use cairn_state::{BlockFault, Built, StateError, TxRefusal};
+use cairn_types::{
+    AuthenticatedTx, Block, CertifiedBlock, Header, SignedTransaction, Slot, TxId, Verified, encode,
+};
+use rayon::prelude::*;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::now_ms;
+use super::context::Context;
+use super::faults::fault_of_refusal;
+use super::wire::Announcement;
+
+/// Tasks waiting for the executor. The replica has at most one payload, a check per held block (some dozens)
+/// and the commits in flight; range sync waits for each of its own.
+pub(crate) const TASKS_MAX: usize = 1_024;
+/// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
+const LAG_EXPONENT_MAX: u32 = 16;
+
+/// Something for the executor to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Build and execute a block for this slot.
+    Build(Slot),
+    /// Execute a block on its parent and compare its roots.
+    Check { block: Arc<Block>, lag_exponent: u32 },
+    /// Make these blocks final.
+    Commit(Vec<CertifiedBlock>),
+    /// The same for blocks fetched in a range, with an answer.
+    Apply(Vec<CertifiedBlock>, oneshot::Sender<Result<(), StateError>>),
+    /// Drop transactions that can no longer land.
+    Expire,
+}
+
+/// Why a proposed block gets no vote.
+#[derive(Debug, Error)]
+enum Unfit {
+    #[error(transparent)]
+    Block(#[from] BlockFault),
+    #[error("transaction {index}: {fault}")]
+    Signature { index: usize, fault: TransactionFault },
+}
+
+impl Unfit {
+    fn blames_proposer(&self) -> bool {
+        match self {
+            Self::Block(fault) => fault.blames_proposer(),
+            Self::Signature { .. } => true,
+        }
+    }
+}
+
+/// The executor's thread.
+pub(crate) struct Executor {
+    context: Arc<Context>,
+    runtime: Handle,
+    verifiers: Arc<rayon::ThreadPool>,
+}
+
+impl Executor {
+    /// An executor whose delayed work runs on `runtime` and whose signature checks run on `verifiers`.
+    pub(crate) fn new(context: Arc<Context>, runtime: Handle, verifiers: Arc<rayon::ThreadPool>) -> Self {
+        Self { context, runtime, verifiers }
+    }
+
+    /// Works until the queue is closed or the node stops.
+    pub(crate) fn run(&self, mut tasks: mpsc::Receiver<Task>) {
+        while let Some(task) = tasks.blocking_recv() {
+            if self.context.shutdown.is_cancelled() {
+                return;
+            }
+            let done = match task {
+                Task::Build(slot) => self.build(slot),
+                Task::Check { block, lag_exponent } => self.check(&block, lag_exponent),
+                Task::Commit(blocks) => self.commit(&blocks),
+                Task::Apply(blocks, reply) => {
+                    let outcome = self.commit(&blocks);
+                    // The asker may have been stopped; then nobody needs the answer.
+                    let _ = reply.send(outcome.clone());
+                    outcome
+                }
+                Task::Expire => {
+                    self.expire();
+                    Ok(())
+                }
+            };
+            if let Err(error) = done {
+                self.context.fail(format!("the state cannot go on: {error}"));
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, input: Input) {
+        // The loop is gone only when the node stops.
+        let _ = self.context.inputs.blocking_send(input);
+    }
+
+    fn build(&self, slot: Slot) -> Result<(), StateError> {
+        let started = std::time::Instant::now();
+        let context = &self.context;
+        let Some(parent) = self.header_of(&slot)? else {
+            self.tell(Input::PayloadFailed { view: slot.view });
+            return Ok(());
+        };
+        let time_ms = now_ms().max(parent.time_ms.saturating_add(1));
+        let carried = context.uncommitted.transactions_up_to(slot.parent);
+        let bytes_max = context.genesis.params.block_bytes_max as usize;
+        let candidates = context.pool.lock().select(bytes_max, time_ms, &carried);
+        match context.state.build(slot, time_ms, candidates) {
+            Ok(Built { block, refused }) => {
+                self.drop_refused(&refused);
+                context.uncommitted.insert(&block);
+                context.metrics.build.observe(started.elapsed().as_secs_f64());
+                self.tell(Input::PayloadReady { view: slot.view, block });
+                Ok(())
+            }
+            Err(error @ (StateError::UnknownParent { .. } | StateError::TooManyUncommitted { .. })) => {
+                tracing::debug!(%error, view = %slot.view, "no block can be built now");
+                self.tell(Input::PayloadFailed { view: slot.view });
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The header of the slot's parent, wherever it is held.
+    fn header_of(&self, slot: &Slot) -> Result<Option<Header>, StateError> {
+        if let Some(block) = self.context.state.uncommitted(&slot.parent) {
+            return Ok(Some(block.header().clone()));
+        }
+        self.context.state.header_by_id(&slot.parent)
+    }
+
+    fn drop_refused(&self, refused: &[(TxId, TxRefusal)]) {
+        let hopeless = refused.iter().filter(|(_, refusal)| !refusal.may_pass_later());
+        for (id, refusal) in hopeless {
+            self.context.pool.lock().remove(std::slice::from_ref(id));
+            // A transaction that landed in the meantime is refused as replayed: good news, told at its commit.
+            if !matches!(refusal, TxRefusal::Replayed { .. }) {
+                self.context.waiters.tell(id, &Err(fault_of_refusal(refusal)));
+            }
+        }
+    }
+
+    fn check(&self, block: &Arc<Block>, lag_exponent: u32) -> Result<(), StateError> {
+        let params = &self.context.genesis.params;
+        let (now, time) = (now_ms(), block.header().time_ms);
+        let ahead = time.saturating_sub(now);
+        if ahead > params.drift_ms {
+            self.check_later(block, lag_exponent, ahead - params.drift_ms);
+            return Ok(());
+        }
+        let started = std::time::Instant::now();
+        let verdict = match self.execute(block) {
+            Ok(()) => {
+                self.context.uncommitted.insert(block);
+                let lag_max = params.lag_max_ms.saturating_mul(1 << lag_exponent.min(LAG_EXPONENT_MAX));
+                let too_old = time < now.saturating_sub(lag_max);
+                if too_old { BlockVerdict::TooOld } else { BlockVerdict::Valid }
+            }
+            Err(fault) if fault.blames_proposer() => {
+                self.context.metrics.blocks_refused.inc();
+                tracing::warn!(block = %block.id(), height = %block.header().height, %fault, "refused a block");
+                BlockVerdict::Invalid
+            }
+            Err(Unfit::Block(BlockFault::Unavailable(
+                error @ (StateError::Storage(_) | StateError::Halted { .. }),
+            ))) => return Err(error),
+            Err(fault) => {
+                // Its parent was pruned or is not executed: the replica asks again if it still matters.
+                tracing::debug!(block = %block.id(), %fault, "a block cannot be judged now");
+                return Ok(());
+            }
+        };
+        self.context.metrics.check.observe(started.elapsed().as_secs_f64());
+        self.tell(Input::BlockChecked { id: block.id(), verdict });
+        Ok(())
+    }
+
+    /// A block from the future is not refused: it waits until the drift allows it.
+    fn check_later(&self, block: &Arc<Block>, lag_exponent: u32, after_ms: u64) {
+        if after_ms > self.context.genesis.params.timeout_cap_ms {
+            tracing::warn!(block = %block.id(), after_ms, "ignored a block from the far future; check the clocks");
+            return;
+        }
+        let (executor, block) = (self.context.executor.clone(), Arc::clone(block));
+        self.runtime.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            // Only a node that stops has no executor.
+            let _ = executor.send(Task::Check { block, lag_exponent }).await;
+        });
+    }
+
+    fn execute(&self, block: &Arc<Block>) -> Result<(), Unfit> {
+        let verified = self.verify_transactions(block)?;
+        Ok(self.context.state.check(block, &verified)?)
+    }
+
+    /// Every transaction of the block with its signatures checked, most of them long ago.
+    fn verify_transactions(&self, block: &Block) -> Result<Vec<Verified<AuthenticatedTx>>, Unfit> {
+        let parent = block.header().parent;
+        let verify = |(index, signed): (usize, &Arc<SignedTransaction>)| {
+            let keys =
+                self.context.state.resolve_keys(Some(parent), &signed.transaction).map_err(|refusal| {
+                    BlockFault::Transaction { index, id: signed.transaction.id(), refusal }
+                })?;
+            let bytes = encode(signed.as_ref()).len();
+            let checked = self.context.verifier.transaction(Arc::clone(signed), bytes, keys);
+            checked.map_err(|fault| Unfit::Signature { index, fault })
+        };
+        self.verifiers.install(|| block.transactions().par_iter().enumerate().map(verify).collect())
+    }
+
+    fn commit(&self, blocks: &[CertifiedBlock]) -> Result<(), StateError> {
+        let started = std::time::Instant::now();
+        let context = &self.context;
+        let committed = context.state.commit(blocks)?;
+        context.metrics.commit.observe(started.elapsed().as_secs_f64());
+        let height = committed.tip.header.height;
+        context.uncommitted.committed(height);
+        context.position.learned(height);
+        {
+            let mut pool = context.pool.lock();
+            for block in &committed.blocks {
+                pool.remove(&block.transactions);
+            }
+            context.metrics.pool.set(i64::try_from(pool.len()).unwrap_or(i64::MAX));
+        }
+        context.final_height.send_replace(height);
+        for block in &committed.blocks {
+            context.metrics.transactions.inc_by(block.transactions.len() as u64);
+            context.metrics.records.inc_by(block.records);
+            for id in &block.transactions {
+                context.waiters.tell(id, &Ok(()));
+            }
+        }
+        let fresh: HashSet<_> = committed.blocks.iter().map(|block| block.id).collect();
+        for certified in blocks.iter().filter(|certified| fresh.contains(&certified.block.id())) {
+            context.turns.count(&context.set, certified.block.header());
+            self.announce(certified);
+        }
+        context.metrics.height.set(i64::try_from(height.get()).unwrap_or(i64::MAX));
+        context.pool_changed.notify_one();
+        Ok(())
+    }
+
+    /// The proposer tells everyone outside the mesh that its block is final.
+    fn announce(&self, certified: &CertifiedBlock) {
+        let header = certified.block.header();
+        let ours = self.context.signer.as_ref().is_some_and(|signer| signer.index == header.proposer);
+        if !ours || certified.certificate.block != certified.block.id() || self.context.position.syncing() {
+            return;
+        }
+        let certificate = Arc::clone(&certified.certificate);
+        let announcement = Announcement { header: header.clone(), certificate };
+        if self.context.net.try_send(Command::AnnounceBlock(encode(&announcement).into())).is_err() {
+            tracing::debug!(height = %header.height, "an announcement was dropped; followers ask by themselves");
+        }
+    }
+
+    fn expire(&self) {
+        let now = now_ms();
+        let expired = self.context.pool.lock().expire(now);
+        for id in &expired {
+            // Expiry has millisecond precision, and this runs often: the moment is as good as the deadline.
+            let news = Err(Fault::AlreadyExpired { expires_ms: now, now_ms: now });
+            self.context.waiters.tell(id, &news);
+        }
+        if !expired.is_empty() {
+            tracing::debug!(count = expired.len(), "transactions expired unfinished");
+            self.context.pool_changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The running node: opens what is on disk, starts the loops, and ends them in order.
+
+mod activity;
+mod backend;
+mod clock;
+mod consensus_loop;
+mod context;
+mod executor;
+mod faults;
+mod inbound;
+mod metrics;
+mod network;
+mod opening;
+mod pending;
+mod reads;
+mod serve;
+mod sync;
+mod timers;
+mod transactions;
+mod uncommitted;
+mod waiters;
+mod wire;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use cairn_p2p::{Command, P2p};
+use cairn_rpc::RpcMetrics;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::home::Home;
+use consensus_loop::{ConsensusLoop, Store};
+use context::{Context, Position};
+use executor::{Executor, Task};
+use opening::Opened;
+use transactions::Transactions;
+
+/// Verified inputs waiting for the consensus loop: several views' worth of messages of 1,024 validators.
+const INPUTS_MAX: usize = 8_192;
+/// How often expired transactions are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How long the interfaces may take to close their connections.
+const CLOSING_MAX: Duration = Duration::from_secs(3);
+
+/// Runs a node until it is told to stop (SIGTERM, SIGINT) or may not go on.
+///
+/// # Errors
+/// When something on disk is missing, damaged or contradictory, a port is taken, or the node had to stop.
+pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
+    let opened = opening::open(&home, &config)?;
+    let networks = runtime("net", 2)?;
+    let interfaces = runtime("rpc", 2)?;
+    let mut registry = Registry::default();
+    let running = start(&home, &config, opened, &networks, &mut registry)?;
+    let served = serve(&config, &running, registry, &interfaces);
+    let outcome = served.and_then(|bound| networks.block_on(until_stopped(&running.context, bound)));
+    running.context.shutdown.cancel();
+    // Networking may have ended by itself.
+    let _ = networks.block_on(running.context.net.send(Command::Shutdown));
+    interfaces.shutdown_timeout(CLOSING_MAX);
+    for thread in running.threads {
+        if thread.join().is_err() {
+            tracing::error!("a loop ended with a panic");
+        }
+    }
+    networks.shutdown_timeout(CLOSING_MAX);
+    outcome?;
+    match running.context.failure.lock().take() {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
+}
+
+/// A node whose loops run.
+struct Running {
+    context: Arc<Context>,
+    transactions: Arc<Transactions>,
+    sync: Arc<sync::Sync>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).thread_name(name).enable_all();
+    builder.build().with_context(|| format!("cannot start the {name} runtime"))
+}
+
+fn verifiers(name: &'static str) -> anyhow::Result<Arc<rayon::ThreadPool>> {
+    let pool = rayon::ThreadPoolBuilder::new().thread_name(move |at| format!("{name}-{at}")).build();
+    Ok(Arc::new(pool.with_context(|| format!("cannot start the {name} threads"))?))
+}
+
+/// Starts the networks and every loop.
+fn start(
+    home: &Home,
+    config: &Config,
+    opened: Opened,
+    networks: &Runtime,
+    registry: &mut Registry,
+) -> anyhow::Result<Running> {
+    let Opened { genesis, genesis_text, chain, set, root, signer, state, replica, journal, silence } = opened;
+    let identity = Arc::new(network::Identity { signer: signer.clone(), set: Arc::clone(&set) });
+    let p2p_config = opening::p2p_config(home, config, chain, &set, signer.is_some());
+    let _entered = networks.enter();
+    let P2p { handle, hot, events } = P2p::start(p2p_config, identity, Arc::new(clock::now_ms), registry)?;
+    let (inputs, inputs_queue) = mpsc::channel(INPUTS_MAX);
+    let (tasks, tasks_queue) = mpsc::channel(executor::TASKS_MAX);
+    let (jobs, jobs_queue) = mpsc::channel(sync::JOBS_MAX);
+    let (forwards, forwards_queue) = mpsc::channel(transactions::FORWARDS_MAX);
+    let tip = state.tip()?;
+    let context = Arc::new(Context {
+        chain,
+        verifier: cairn_crypto::Verifier::new(chain),
+        pool: Mutex::new(pending::Pending::new(chain, &genesis.params)),
+        turns: activity::Turns::new(&set),
+        genesis,
+        genesis_text,
+        set,
+        root,
+        signer,
+        state,
+        net: handle,
+        inputs,
+        executor: tasks,
+        jobs,
+        uncommitted: uncommitted::Uncommitted::default(),
+        waiters: waiters::Waiters::default(),
+        position: Position::default(),
+        recent: Context::recent_blocks(),
+        final_height: watch::Sender::new(tip.header.height),
+        pool_changed: Notify::new(),
+        metrics: metrics::NodeMetrics::new(registry),
+        shutdown: CancellationToken::new(),
+        failure: Mutex::new(None),
+    });
+    context.position.learned(tip.header.height);
+    if let Some(journal) = &journal {
+        context.position.signed(journal.record());
+    }
+    let (hot_verifiers, bulk_verifiers) = (verifiers("verify")?, verifiers("verify-tx")?);
+    let transactions = Arc::new(Transactions::new(Arc::clone(&context), bulk_verifiers, forwards));
+    let sync = sync::Sync::new(Arc::clone(&context));
+    networks.spawn(inbound::run(Arc::clone(&context), hot, Arc::clone(&hot_verifiers)));
+    networks.spawn(network::run(Arc::clone(&context), events, Arc::clone(&transactions), Arc::clone(&sync)));
+    networks.spawn(Arc::clone(&sync).run(jobs_queue));
+    networks.spawn(Arc::clone(&sync).poll());
+    networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
+    networks.spawn(expire(Arc::clone(&context)));
+    let executor = Executor::new(Arc::clone(&context), networks.handle().clone(), hot_verifiers);
+    let store = match journal {
+        Some(journal) => Store::Journal(Box::new(journal), Arc::clone(&context)),
+        None => Store::Follower,
+    };
+    let consensus = ConsensusLoop::new(Arc::clone(&context), replica, store, inputs_queue);
+    let threads = vec![
+        thread("executor", &context, move || executor.run(tasks_queue))?,
+        thread("consensus", &context, move || match Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime.block_on(consensus.run(silence)),
+            Err(error) => tracing::error!(%error, "cannot start the consensus loop"),
+        })?,
+    ];
+    Ok(Running { context, transactions, sync, threads })
+}
+
+/// A thread whose end, however it comes, stops the node.
+fn thread(
+    name: &'static str,
+    context: &Arc<Context>,
+    work: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    let stop = context.shutdown.clone().drop_guard();
+    let body = move || {
+        let _stop = stop;
+        work();
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .with_context(|| format!("cannot start {name}"))
+}
+
+async fn expire(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(EXPIRE_EVERY).await;
+        if context.executor.send(Task::Expire).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Opens the interfaces on a runtime of their own.
+fn serve(
+    config: &Config,
+    running: &Running,
+    mut registry: Registry,
+    interfaces: &Runtime,
+) -> anyhow::Result<cairn_rpc::Bound> {
+    let metrics = RpcMetrics::register(&mut registry);
+    let backend = backend::NodeBackend::new(
+        Arc::clone(&running.context),
+        Arc::clone(&running.transactions),
+        Arc::clone(&running.sync),
+    );
+    let rpc = cairn_rpc::RpcConfig {
+        listen: config.rpc.listen,
+        grpc_listen: config.rpc.grpc_listen,
+        metrics_listen: config.rpc.metrics_listen,
+        ..Default::default()
+    };
+    let shutdown = running.context.shutdown.clone();
+    let serving = cairn_rpc::serve(rpc, Arc::new(backend), metrics, Arc::new(registry), shutdown);
+    Ok(interfaces.block_on(serving)?)
+}
+
+/// Waits for a signal or for a loop to stop the node.
+async fn until_stopped(context: &Context, bound: cairn_rpc::Bound) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tracing::info!(
+        rpc = %bound.http,
+        grpc = ?bound.grpc,
+        metrics = ?bound.metrics,
+        height = %*context.final_height.borrow(),
+        "the node is running"
+    );
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: shutting down"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: shutting down"),
+        () = context.shutdown.cancelled() => {}
+    }
+    Ok(())
+}

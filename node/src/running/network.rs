@@ -1,0 +1,131 @@
+//! The public side: gossip, announcements and sync requests; and the bulk plane of the mesh.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_consensus::Input;
+use cairn_p2p::{Command, Event, GossipTicket, LinkIdentity, MessageKind, Peer, Verdict};
+use cairn_types::{Address, Signature, ValidatorSet, decode};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::context::{Context, Signer};
+use super::serve;
+use super::sync::{Job, Sync};
+use super::transactions::Transactions;
+use super::wire::{Announcement, Forwarded};
+
+/// Events being worked off at one moment. Beyond it they wait in p2p's own bounded queue.
+const WORKING_MAX: usize = 64;
+
+/// The validator key and the validators, as the networks see them.
+pub(crate) struct Identity {
+    /// Our key; `None` for a follower.
+    pub(crate) signer: Option<Arc<Signer>>,
+    /// The validators whose signatures count.
+    pub(crate) set: Arc<ValidatorSet>,
+}
+
+impl LinkIdentity for Identity {
+    fn address(&self) -> Option<Address> {
+        self.signer.as_ref().map(|signer| signer.address)
+    }
+
+    fn sign(&self, preimage: &[u8]) -> Signature {
+        match &self.signer {
+            Some(signer) => signer.sign(preimage),
+            // Never asked for without an address; an empty signature verifies under no key.
+            None => Signature::empty(),
+        }
+    }
+
+    fn verify(&self, address: &Address, preimage: &[u8], signature: &Signature) -> bool {
+        let validator = self.set.index_of(address).and_then(|index| self.set.get(index));
+        validator.is_some_and(|validator| cairn_crypto::verify(&validator.key, preimage, signature).is_ok())
+    }
+}
+
+/// Takes events until the networks end.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    mut events: mpsc::Receiver<Event>,
+    transactions: Arc<Transactions>,
+    sync: Arc<Sync>,
+) {
+    let room = Arc::new(Semaphore::new(WORKING_MAX));
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::PublicConnected { peer } => sync.connected(peer),
+            Event::PublicDisconnected { peer } => sync.disconnected(peer),
+            Event::Listening { address, .. } => tracing::info!(%address, "listening"),
+            work => {
+                let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+                let (context, transactions) = (Arc::clone(&context), Arc::clone(&transactions));
+                tokio::spawn(async move {
+                    work_off(&context, &transactions, work).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+}
+
+async fn work_off(context: &Arc<Context>, transactions: &Transactions, event: Event) {
+    match event {
+        Event::Bulk(message) if message.kind == MessageKind::Transactions => {
+            let Ok(list) = decode::<Forwarded>(&message.body) else {
+                context.metrics.rejected.inc();
+                return tracing::warn!(from = %message.from, "a malformed list of transactions");
+            };
+            transactions.receive(list.0).await;
+        }
+        Event::Bulk(message) => {
+            tracing::debug!(from = %message.from, kind = message.kind.name(), "unexpected on the bulk plane");
+        }
+        Event::Transactions { batch, ticket, .. } => transactions.receive_gossip(batch, ticket).await,
+        Event::Announcement { from, bytes, ticket } => announced(context, from, &bytes, ticket).await,
+        Event::SyncRequest { request, reply, .. } => {
+            let context = Arc::clone(context);
+            let answer = tokio::task::spawn_blocking(move || serve::sync_request(&context, request)).await;
+            if let Ok(Some(answer)) = answer {
+                // A peer that went away needs no answer.
+                let _ = reply.send(answer);
+            }
+        }
+        Event::PublicConnected { .. } | Event::PublicDisconnected { .. } | Event::Listening { .. } => {}
+    }
+}
+
+/// News of a final block: believed when its certificate verifies.
+async fn announced(context: &Arc<Context>, from: Peer, bytes: &Bytes, ticket: GossipTicket) {
+    let verdict = judge(context, from, bytes).await;
+    // Networking is gone only when the node stops.
+    let _ = context.net.send(Command::ReportValidation { ticket, verdict }).await;
+}
+
+async fn judge(context: &Arc<Context>, from: Peer, bytes: &Bytes) -> Verdict {
+    let Ok(Announcement { header, certificate }) = decode::<Announcement>(bytes) else {
+        return Verdict::Reject;
+    };
+    if certificate.block != header.id() || header.chain != context.chain {
+        return Verdict::Reject;
+    }
+    let (height, known) = (header.height, *context.final_height.borrow());
+    if height <= known {
+        return Verdict::Ignore;
+    }
+    let verified = match context.verifier.commit_cert(&context.set, certificate) {
+        Ok(verified) => verified,
+        Err(fault) if fault.is_peers_fault() => return Verdict::Reject,
+        Err(_) => return Verdict::Ignore,
+    };
+    context.position.learned(height);
+    if context.signer.is_none() {
+        // A follower goes by ranges: with the certificate proven there is nothing left to vote on.
+        // The queue being full means that fetching is under way already.
+        let _ = context.jobs.try_send(Job::Follow { peer: from, height });
+    } else {
+        // The loop is gone only when the node stops.
+        let _ = context.inputs.send(Input::CommitCert(verified)).await;
+    }
+    Verdict::Accept
+}

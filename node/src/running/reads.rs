@@ -1,0 +1,150 @@
+//! Questions to the committed state, in the terms of the interfaces.
+
+use std::sync::Arc;
+
+use cairn_receipt::{AnchorReceipt, ReceiptVerifier, Trusted};
+use cairn_rpc::backend::RECORDS_PER_KEY_MAX;
+use cairn_rpc::{
+    At, Fault, FinalBlock, FinalTx, ReceiptForm, RecordFilter, RecordKey, RecordPage, TxLookup, ValidatorsAt,
+    Verdict, VerdictCheck,
+};
+use cairn_state::{ListFilter, Matches, State};
+use cairn_types::{Block, CommitCert, Header, Height, Record, TxId};
+
+use super::context::Context;
+use super::faults::fault_of_state;
+
+type Read<T> = Result<T, Fault>;
+
+fn height_of(state: &State, at: At) -> Read<Option<Height>> {
+    match at {
+        At::Height(height) => Ok(Some(height)),
+        At::Id(id) => state.height_of(&id).map_err(fault_of_state),
+    }
+}
+
+/// A final header.
+pub(crate) fn header(context: &Context, at: At) -> Read<Option<Header>> {
+    let Some(height) = height_of(&context.state, at)? else { return Ok(None) };
+    context.state.header(height).map_err(fault_of_state)
+}
+
+/// A final block.
+pub(crate) fn block(context: &Context, at: At) -> Read<Option<Arc<Block>>> {
+    let Some(height) = height_of(&context.state, at)? else { return Ok(None) };
+    Ok(context.state.block(height).map_err(fault_of_state)?.map(Arc::new))
+}
+
+/// The certificate that makes a block final: its own or the next above.
+pub(crate) fn certificate(context: &Context, at: At) -> Read<Option<CommitCert>> {
+    let Some(height) = height_of(&context.state, at)? else { return Ok(None) };
+    Ok(context.state.finality(height).map_err(fault_of_state)?.map(|found| found.certificate))
+}
+
+/// A final block as subscribers see it.
+pub(crate) fn final_block(context: &Context, height: Height) -> Read<Option<FinalBlock>> {
+    let Some(block) = context.state.block(height).map_err(fault_of_state)? else { return Ok(None) };
+    let header = block.header().clone();
+    let before = match height.previous() {
+        Some(below) => context.state.header(below).map_err(fault_of_state)?.map_or(0, |it| it.anchors_size),
+        None => 0,
+    };
+    let mut records = Vec::new();
+    for seq in before..header.anchors_size {
+        records.extend(context.state.record(seq).map_err(fault_of_state)?);
+    }
+    let transactions = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
+    Ok(Some(FinalBlock { id: block.id(), header, transactions, records }))
+}
+
+/// Where a transaction landed.
+pub(crate) fn final_tx(context: &Context, tx: &TxId) -> Read<Option<FinalTx>> {
+    let Some(place) = context.state.transaction(tx).map_err(fault_of_state)? else { return Ok(None) };
+    let header = context.state.header(place.height).map_err(fault_of_state)?;
+    let Some(header) = header else { return Ok(None) };
+    Ok(Some(FinalTx {
+        height: place.height,
+        block: header.id(),
+        time_ms: place.time_ms,
+        index: place.index,
+        records: context.state.records_by_tx(tx).map_err(fault_of_state)?,
+    }))
+}
+
+/// A pending or final transaction.
+pub(crate) fn transaction(context: &Context, tx: &TxId) -> Read<Option<TxLookup>> {
+    if let Some(landed) = final_tx(context, tx)? {
+        let body = context.state.transaction_body(tx).map_err(fault_of_state)?;
+        return Ok(Some(TxLookup { signed: body.map(|(_, signed)| signed), landed: Some(landed) }));
+    }
+    let pending = context.pool.lock().get(tx);
+    Ok(pending.map(|signed| TxLookup { signed: Some(signed), landed: None }))
+}
+
+/// The records with a key, lowest `seq` first.
+pub(crate) fn records(context: &Context, key: &RecordKey) -> Read<Vec<Record>> {
+    let state = &context.state;
+    let matches = match key {
+        RecordKey::Seq(seq) => {
+            return Ok(state.record(*seq).map_err(fault_of_state)?.into_iter().collect());
+        }
+        RecordKey::Tx(tx) => {
+            let mut records = state.records_by_tx(tx).map_err(fault_of_state)?;
+            records.truncate(RECORDS_PER_KEY_MAX);
+            return Ok(records);
+        }
+        RecordKey::Proof(proof) => state.records_by_proof(proof),
+        RecordKey::Root(root) => state.records_by_root(root),
+        RecordKey::Reference { sender, reference } => state.records_by_reference(sender, reference),
+    };
+    let Some(Matches { first, others }) = matches.map_err(fault_of_state)? else { return Ok(Vec::new()) };
+    let mut records = vec![first];
+    for seq in others.into_iter().take(RECORDS_PER_KEY_MAX - 1) {
+        records.extend(state.record(seq).map_err(fault_of_state)?);
+    }
+    Ok(records)
+}
+
+/// A page of records in `seq` order.
+pub(crate) fn list(context: &Context, filter: &RecordFilter) -> Read<RecordPage> {
+    let wanted = ListFilter {
+        sender: filter.sender,
+        kind: filter.kind,
+        from: filter.from,
+        to: filter.to,
+        newest_first: false,
+    };
+    let cursor = (filter.start > 0).then_some(filter.start);
+    let page = context.state.list(&wanted, cursor, filter.limit).map_err(fault_of_state)?;
+    Ok(RecordPage { records: page.records, next: page.next })
+}
+
+/// The receipt of a record's batch root, as JSON.
+pub(crate) fn receipt(context: &Context, seq: u64, form: ReceiptForm) -> Read<Option<String>> {
+    let Some(proof) = context.state.anchor_proof(seq).map_err(fault_of_state)? else { return Ok(None) };
+    let receipt = AnchorReceipt::new(&proof, Vec::new());
+    let receipt = match form {
+        ReceiptForm::Standalone => receipt,
+        ReceiptForm::Checkpoint => receipt.checkpoint_relative(),
+    };
+    Ok(Some(receipt.to_json()))
+}
+
+/// Verifies a receipt against this chain.
+pub(crate) fn verify_receipt(context: &Context, text: &str) -> Read<Verdict> {
+    let trusted = Trusted::genesis(&context.genesis).map_err(Fault::internal)?;
+    let verdict = ReceiptVerifier::new(trusted).verify_json(text);
+    let check = |check: &cairn_receipt::Check| VerdictCheck {
+        name: check.name.name().to_owned(),
+        ok: check.passed,
+        detail: check.detail.clone(),
+    };
+    Ok(Verdict { valid: verdict.valid, checks: verdict.checks.iter().map(check).collect() })
+}
+
+/// The validators that sign a block, with what they have done.
+pub(crate) fn validators(context: &Context, at: At) -> Read<Option<ValidatorsAt>> {
+    let Some(header) = header(context, at)? else { return Ok(None) };
+    let Some(set) = context.state.validators_of(header.epoch) else { return Ok(None) };
+    Ok(Some(ValidatorsAt { set: (*set).clone(), activity: context.turns.counts() }))
+}

@@ -1,0 +1,73 @@
+//! Answers to what other nodes ask: blocks by id and ranges of final blocks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_p2p::{SyncRequest, SyncResponse, Tip};
+use cairn_state::StateError;
+use cairn_types::{BlockId, Height, decode, encode};
+
+use super::context::Context;
+use super::wire::{Entries, Entry, Found, MeshRequest, RANGE_BLOCKS_MAX, RANGE_BYTES_MAX};
+
+/// The answer to a validator's request; `None` for one that is malformed or cannot be answered.
+pub(crate) fn mesh_request(context: &Context, body: &[u8]) -> Option<Bytes> {
+    match decode::<MeshRequest>(body).ok()? {
+        MeshRequest::Block(id) => Some(encode(&find(context, &id)?).into()),
+        MeshRequest::Range(from) => {
+            let entries = read(range(context, from, RANGE_BLOCKS_MAX))?;
+            Some(encode(&Entries(entries)).into())
+        }
+    }
+}
+
+/// The answer to a public peer's request.
+pub(crate) fn sync_request(context: &Context, request: SyncRequest) -> Option<SyncResponse> {
+    match request {
+        SyncRequest::Status => {
+            let tip = read(context.state.tip())?;
+            let (height, block, epoch) = (tip.header.height, tip.id, tip.header.epoch);
+            Some(SyncResponse::Status(Tip { height, block, epoch, earliest: Height::ZERO }))
+        }
+        SyncRequest::Blocks { from, count } => {
+            let entries = read(range(context, from, count.min(RANGE_BLOCKS_MAX)))?;
+            Some(SyncResponse::Blocks(entries.into_iter().map(Bytes::from).collect()))
+        }
+        SyncRequest::Block { id } => {
+            Some(SyncResponse::Block(find(context, &id).map(|found| encode(&found).into())))
+        }
+    }
+}
+
+fn find(context: &Context, id: &BlockId) -> Option<Found> {
+    if let Some(found) = context.recent.lock().get(id) {
+        return Some(found.clone());
+    }
+    if let Some(block) = context.state.uncommitted(id) {
+        return Some(Found::Block(block));
+    }
+    read(context.state.block_by_id(id))?.map(|block| Found::Block(Arc::new(block)))
+}
+
+/// Final blocks from `from` on, as the bytes of an [`Entry`] each.
+fn range(context: &Context, from: Height, count: u32) -> Result<Vec<Vec<u8>>, StateError> {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    let mut height = from;
+    for _ in 0..count {
+        let Some(block) = context.state.block(height)? else { break };
+        let certificate = context.state.certificate(height)?.map(Arc::new);
+        let entry = encode(&Entry { block: Arc::new(block), certificate });
+        bytes += entry.len();
+        if bytes > RANGE_BYTES_MAX && !entries.is_empty() {
+            break;
+        }
+        entries.push(entry);
+        height = height.next();
+    }
+    Ok(entries)
+}
+
+fn read<T>(outcome: Result<T, StateError>) -> Option<T> {
+    outcome.inspect_err(|error| tracing::warn!(%error, "a peer's request cannot be answered")).ok()
+}

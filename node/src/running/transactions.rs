@@ -1,0 +1,225 @@
+//! A transaction's way into the pool, and on to the leaders and everyone else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_mempool::Refusal;
+use cairn_p2p::{Command, GossipTicket, MessageKind, Outbound, Plane, Verdict};
+use cairn_rpc::Fault;
+use cairn_types::{AuthenticatedTx, SignedTransaction, TxId, Verified, decode, encode};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::clock::now_ms;
+use super::context::Context;
+use super::faults::{fault_of_pool, fault_of_refusal, fault_of_shape, fault_of_signatures};
+use super::wire::{FORWARD_TRANSACTIONS_MAX, Forwarded};
+
+/// Transactions whose signatures are being checked at one moment. The rest waits in bounded queues before.
+const CHECKING_MAX: usize = 1_024;
+/// Transactions waiting to be forwarded; what does not fit still reaches the leaders by gossip.
+pub(crate) const FORWARDS_MAX: usize = 8_192;
+
+/// When a sender whose transaction was evicted should try again, ms.
+const EVICTED_RETRY_MS: u64 = 1_000;
+
+/// Where a transaction came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Origin {
+    /// A client of this node: pass it on.
+    Client,
+    /// Another node, which passes it on itself.
+    Network,
+}
+
+/// What became of an admitted transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Admitted {
+    /// It is in the pool now.
+    New,
+    /// It was there before.
+    Pending,
+}
+
+/// The door to the pool.
+pub(crate) struct Transactions {
+    context: Arc<Context>,
+    verifiers: Arc<rayon::ThreadPool>,
+    room: Arc<Semaphore>,
+    forwards: mpsc::Sender<Bytes>,
+}
+
+impl Transactions {
+    /// A door whose signature checks run on `verifiers`; `forwards` goes to [`forward`].
+    pub(crate) fn new(
+        context: Arc<Context>,
+        verifiers: Arc<rayon::ThreadPool>,
+        forwards: mpsc::Sender<Bytes>,
+    ) -> Self {
+        Self { context, verifiers, room: Arc::new(Semaphore::new(CHECKING_MAX)), forwards }
+    }
+
+    /// Checks everything about a transaction but whether it is known already, cheapest first.
+    ///
+    /// # Errors
+    /// The first rule broken, as a client should see it.
+    pub(crate) async fn authenticate(
+        &self,
+        signed: Arc<SignedTransaction>,
+    ) -> Result<Verified<AuthenticatedTx>, Fault> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(Fault::internal)?;
+        let (reply, outcome) = oneshot::channel();
+        let context = Arc::clone(&self.context);
+        self.verifiers.spawn(move || {
+            // A caller that gave up needs no verdict.
+            let _ = reply.send(check(&context, signed));
+            drop(room);
+        });
+        outcome.await.map_err(Fault::internal)?
+    }
+
+    /// Puts a checked transaction into the pool and passes a client's on.
+    ///
+    /// # Errors
+    /// When the pool has no room for it.
+    pub(crate) fn admit(&self, tx: Verified<AuthenticatedTx>, origin: Origin) -> Result<Admitted, Fault> {
+        let signed = Arc::clone(&tx.signed);
+        let outcome = {
+            let mut pool = self.context.pool.lock();
+            let outcome = pool.insert(tx, now_ms());
+            self.context.metrics.pool.set(i64::try_from(pool.len()).unwrap_or(i64::MAX));
+            outcome
+        };
+        match outcome {
+            Ok(evicted) => {
+                let reason = "it had to make room for a sender with fewer pending transactions".to_owned();
+                let news = Err(Fault::MempoolFull { reason, retry_after_ms: EVICTED_RETRY_MS });
+                evicted.iter().for_each(|id| self.context.waiters.tell(id, &news));
+                self.context.pool_changed.notify_one();
+                if origin == Origin::Client {
+                    self.pass_on(&signed);
+                }
+                Ok(Admitted::New)
+            }
+            Err(Refusal::Duplicate { .. }) => Ok(Admitted::Pending),
+            Err(refusal) => Err(fault_of_pool(&refusal)),
+        }
+    }
+
+    fn pass_on(&self, signed: &SignedTransaction) {
+        let bytes = Bytes::from(encode(signed));
+        // Leaders get it twice, over the mesh at once and by gossip; either way alone is enough.
+        if self.context.net.try_send(Command::GossipTransactions(vec![bytes.clone()])).is_err() {
+            tracing::debug!("the gossip queue is full; a transaction goes over the mesh only");
+        }
+        if self.context.signer.is_some() && self.forwards.try_send(bytes).is_err() {
+            tracing::debug!("the forward queue is full; a transaction goes by gossip only");
+        }
+    }
+
+    /// Takes transactions that another node sent: canonical bytes each. Gives the verdict on the batch.
+    pub(crate) async fn receive(&self, batch: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Verdict {
+        let mut verdict = Verdict::Accept;
+        for bytes in batch {
+            let Ok(signed) = decode::<SignedTransaction>(bytes.as_ref()) else { return Verdict::Reject };
+            let signed = Arc::new(signed);
+            if self.is_known(&signed.transaction.id()) {
+                continue;
+            }
+            match self.authenticate(signed).await {
+                Ok(tx) => {
+                    if self.admit(tx, Origin::Network).is_err() {
+                        verdict = worse(verdict, Verdict::Ignore);
+                    }
+                }
+                // Signed wrongly or for another chain: nobody honest passes such a thing on.
+                Err(
+                    Fault::InvalidSignature { .. } | Fault::WrongChain { .. } | Fault::InvalidParams { .. },
+                ) => {
+                    verdict = worse(verdict, Verdict::Reject);
+                }
+                // Expired, replayed, or of an identity that this node does not know yet.
+                Err(_) => verdict = worse(verdict, Verdict::Ignore),
+            }
+        }
+        verdict
+    }
+
+    /// Takes a gossiped batch and reports on it.
+    pub(crate) async fn receive_gossip(&self, batch: Vec<Bytes>, ticket: GossipTicket) {
+        let verdict = self.receive(batch).await;
+        // Networking is gone only when the node stops.
+        let _ = self.context.net.send(Command::ReportValidation { ticket, verdict }).await;
+    }
+
+    fn is_known(&self, id: &TxId) -> bool {
+        self.context.pool.lock().contains(id)
+            || self.context.state.transaction(id).is_ok_and(|location| location.is_some())
+    }
+}
+
+const fn worse(a: Verdict, b: Verdict) -> Verdict {
+    match (a, b) {
+        (Verdict::Reject, _) | (_, Verdict::Reject) => Verdict::Reject,
+        (Verdict::Ignore, _) | (_, Verdict::Ignore) => Verdict::Ignore,
+        _ => Verdict::Accept,
+    }
+}
+
+/// Shape, size, time, keys, signatures, and whether the chain would take it now.
+fn check(context: &Context, signed: Arc<SignedTransaction>) -> Result<Verified<AuthenticatedTx>, Fault> {
+    let transaction = &signed.transaction;
+    transaction.check_shape(context.chain).map_err(|fault| fault_of_shape(&fault))?;
+    let bytes = encode(signed.as_ref()).len();
+    let most = context.genesis.params.transaction_bytes_max as usize;
+    if bytes > most {
+        return Err(Fault::invalid(format!("the transaction has {bytes} bytes; expected at most {most}")));
+    }
+    let refuse = |refusal| fault_of_refusal(&refusal);
+    let keys = context.state.resolve_keys(None, transaction).map_err(refuse)?;
+    let verified =
+        context.verifier.transaction(signed, bytes, keys).map_err(|fault| fault_of_signatures(&fault))?;
+    context.state.dry_run(None, &verified, now_ms()).map_err(refuse)?;
+    Ok(verified)
+}
+
+/// Sends clients' transactions on to the current and the next leader, as many at once as wait.
+pub(crate) async fn forward(context: Arc<Context>, mut queue: mpsc::Receiver<Bytes>) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, FORWARD_TRANSACTIONS_MAX).await > 0 {
+        let view = context.position.view();
+        let leaders = [context.set.leader(view), context.set.leader(view.next())];
+        for bytes in chunks(std::mem::take(&mut batch)) {
+            let message = Outbound {
+                plane: Plane::Bulk,
+                kind: MessageKind::Transactions,
+                epoch: context.set.epoch(),
+                view,
+                body: encode(&Forwarded(bytes)).into(),
+            };
+            for leader in leaders.iter().filter_map(|index| context.set.get(*index)) {
+                if context.signer.as_ref().is_none_or(|signer| signer.address != leader.address) {
+                    context.net.send_to(&leader.address, &message);
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of one forwarded list: well below what the bulk plane takes.
+const FORWARD_BYTES_MAX: usize = 1 << 20;
+
+fn chunks(batch: Vec<Bytes>) -> Vec<Vec<Vec<u8>>> {
+    let mut lists: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut bytes = 0;
+    for transaction in batch {
+        bytes += transaction.len();
+        match lists.last_mut() {
+            Some(list) if bytes <= FORWARD_BYTES_MAX => list.push(transaction.to_vec()),
+            _ => {
+                bytes = transaction.len();
+                lists.push(vec![transaction.to_vec()]);
+            }
+        }
+    }
+    lists
+}
