@@ -1,0 +1,145 @@
+//! The typed methods.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use cairn_receipt::AnchorReceipt;
+use cairn_types::identity::Identity;
+use cairn_types::{
+    Address, Block, CommitCert, Genesis, Header, Height, ProofId, Record, SignedTransaction, TxId, encode,
+};
+use serde_json::{Value, json};
+
+use crate::answers::{
+    self, BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Read, Submitted, TxState, Wait,
+};
+use crate::fault::ClientFault;
+use crate::transport::Client;
+
+impl Client {
+    /// Where the chain and the node are.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn status(&self) -> Result<ChainStatus, ClientFault> {
+        let read = |value: &Value| serde_json::from_value(value.clone()).map_err(|error| error.to_string());
+        self.read("chain_status", json!({}), read).await
+    }
+
+    /// Where a proof is.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; kind `not_found` when the node knows no such proof.
+    pub async fn proof_get(&self, query: &ProofQuery) -> Result<ProofState, ClientFault> {
+        self.read("proof_get", query.to_json(), answers::proof_state).await
+    }
+
+    /// Final proofs, in the order of the anchor log.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn proof_list(&self, filter: &ProofFilter) -> Result<Page<Record>, ClientFault> {
+        let read = |value: &Value| {
+            let next = value.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            Ok(Page { items: answers::records(value, "items")?, next })
+        };
+        self.read("proof_list", filter.to_json(), read).await
+    }
+
+    /// The part of a proof's receipt that a node holds, verified against the genesis.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; [`ClientFault::ReceiptRefused`] when it does not verify or is of another proof.
+    pub async fn receipt_get(&self, proof: ProofId) -> Result<AnchorReceipt, ClientFault> {
+        let params = json!({ "proof_id": proof.to_string(), "form": "standalone" });
+        let mut tries = self.tries();
+        loop {
+            let (url, outcome) = self.call_once("receipt_get", &params).await;
+            match outcome {
+                Ok(value) => return self.verified_anchor(&url, proof, &value).map(|(core, _)| core),
+                Err(fault) if fault.is_retryable() => tries.pause(fault).await?,
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Submits a signed transaction of any kind.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn tx_submit(&self, signed: &SignedTransaction, wait: Wait) -> Result<Submitted, ClientFault> {
+        let params = json!({ "tx": STANDARD.encode(encode(signed)), "wait": wait.name() });
+        let read = |value: &Value| {
+            let height = answers::is_final(value)?.then(|| answers::int(value, "height")).transpose()?;
+            Ok(Submitted {
+                tx_id: answers::id(value, "tx_id")?,
+                duplicate: answers::flag(value, "duplicate")?,
+                height: height.map(Height::new),
+            })
+        };
+        self.read("tx_submit", params, read).await
+    }
+
+    /// Where a transaction is.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; kind `not_found` when the node knows no such transaction.
+    pub async fn tx_get(&self, tx: TxId) -> Result<TxState, ClientFault> {
+        self.read("tx_get", json!({ "tx_id": tx.to_string() }), answers::tx_state).await
+    }
+
+    /// A final block. Its transactions are those its header commits to; the header itself is not verified.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn chain_block(&self, at: BlockRef) -> Result<Block, ClientFault> {
+        self.read("chain_block", json!({ "at": at.to_json() }), answers::block).await
+    }
+
+    /// A final header.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn chain_header(&self, at: BlockRef) -> Result<Header, ClientFault> {
+        let read = |value: &Value| answers::canonical(value, "header_b64");
+        self.read("chain_header", json!({ "at": at.to_json() }), read).await
+    }
+
+    /// The certificate that made a block final.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn chain_certificate(&self, at: BlockRef) -> Result<CommitCert, ClientFault> {
+        let read = |value: &Value| answers::canonical(value, "certificate_b64");
+        self.read("chain_certificate", json!({ "at": at.to_json() }), read).await
+    }
+
+    /// The node's genesis. Compare its hash with one you trust before building on it.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn chain_genesis(&self) -> Result<Genesis, ClientFault> {
+        let read =
+            |value: &Value| cairn_genesis::parse(&value.to_string()).map_err(|fault| fault.to_string());
+        self.read("chain_genesis", json!({}), read).await
+    }
+
+    /// A registered identity as of the last final block.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; kind `not_found` or `unknown_identity` when it is not registered.
+    pub async fn identity_get(&self, address: Address) -> Result<Identity, ClientFault> {
+        let params = json!({ "did": format!("did:cairn:{address}") });
+        self.read("identity_get", params, answers::identity).await
+    }
+
+    async fn read<T>(
+        &self,
+        method: &str,
+        params: Value,
+        read: impl Fn(&Value) -> Read<T>,
+    ) -> Result<T, ClientFault> {
+        let value = self.call(method, params).await?;
+        let url = self.nodes().join(", ");
+        read(&value).map_err(|why| ClientFault::BadAnswer { url, method: method.into(), why })
+    }
+}
