@@ -4,12 +4,40 @@
 //! This crate knows the chain's types and nothing of storage, peers or signature schemes. It is the
 //! only place where the API's JSON is written or read.
 
+mod accept;
+mod args;
 pub mod backend;
 mod bind;
+mod calls;
 pub mod config;
+mod connections;
+mod context;
+pub mod docs;
+mod envelope;
+mod events;
 pub mod fault;
+mod feed;
+mod gate;
+mod grpc;
+mod grpc_port;
+mod guard;
+mod http;
+mod json;
+mod method;
+mod methods;
 mod metrics;
+mod module;
+mod page;
+mod secret;
 mod server;
+mod suggest;
+mod txjson;
+
+/// The gRPC messages, client and server, as generated from `proto/cairn.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod proto {
+    tonic::include_proto!("cairn.v1");
+}
 
 pub use backend::{
     Activity, Answer, At, Backend, FinalBlock, FinalTx, MempoolInfo, NetInfo, NodeAbout, NodeStatus,

@@ -1,0 +1,249 @@
+//! `validator_*`, `identity_get`, `mempool_info`, `net_*`.
+
+use std::sync::Arc;
+
+use cairn_types::Height;
+use cairn_types::identity::IdentityKey;
+use serde_json::{Value, json};
+
+use crate::args::{Args, BlockRef};
+use crate::backend::{PeerInfo, ValidatorsAt};
+use crate::calls;
+use crate::context::Context;
+use crate::fault::{self, Fault};
+use crate::json;
+use crate::method::{Field, Method, Serve, Shape, opt, req};
+
+const VALIDATOR: &[Field] = &[
+    req("index", Shape::Int, "position in the set"),
+    req("address", Shape::Id, "its address"),
+    req("scheme", Shape::Text, "its signature scheme"),
+    req("key_b64", Shape::B64, "its public key"),
+    req("power", Shape::Int, "voting power"),
+    req("proposed", Shape::Int, "final blocks it proposed since this node counts"),
+    req("missed", Shape::Int, "views it led that were given up since this node counts"),
+];
+
+const PEER: &[Field] = &[
+    req("peer_id", Shape::Text, "its id"),
+    req("plane", Shape::OneOf(&["mesh", "public"]), "which network"),
+    req("address", Shape::Text, "its remote address"),
+    req("outbound", Shape::Bool, "whether this node dialed it"),
+    req("validator", Shape::Any, "its validator address once its link is authenticated, or null"),
+    req("rtt_ms", Shape::Any, "round-trip time in ms, or null"),
+];
+
+pub(crate) const METHODS: &[Method] = &[
+    Method {
+        name: "validator_list",
+        doc: "The validators that sign a block, in address order, with what they did.",
+        params: &[opt("at", Shape::At, "the block; latest when left out")],
+        result: Shape::Object(&[
+            req("epoch", Shape::Int, "the set's epoch"),
+            req("digest", Shape::Id, "what headers call it"),
+            req("total_power", Shape::Int, "the sum of all power"),
+            req("items", Shape::List(&Shape::Object(VALIDATOR)), "the validators"),
+        ]),
+        errors: &[fault::NOT_FOUND, fault::PRUNED, fault::FUTURE_HEIGHT],
+        example: r#"{"at":"latest"}"#,
+        serve: Serve::Call(|cx, args| Box::pin(validators(cx, args))),
+    },
+    Method {
+        name: "validator_get",
+        doc: "One validator of the latest set.",
+        params: &[req("address", Shape::Address, "its address")],
+        result: Shape::Object(VALIDATOR),
+        errors: &[fault::NOT_FOUND],
+        example: r#"{"address":"<address>"}"#,
+        serve: Serve::Call(|cx, args| Box::pin(validator(cx, args))),
+    },
+    Method {
+        name: "identity_get",
+        doc: "A registered identity as a DID document: every key it ever had with the heights between which it may sign. An address that was never registered is -32032; it may still anchor with its inline key where admission is open.",
+        params: &[
+            req("did", Shape::Address, "did:cairn:<hex>, or the address"),
+            opt(
+                "at",
+                Shape::At,
+                "list as active the keys that could sign at this block; latest when left out",
+            ),
+        ],
+        result: Shape::AnyObject,
+        errors: &[fault::UNKNOWN_IDENTITY, fault::FUTURE_HEIGHT],
+        example: r#"{"did":"did:cairn:<address>"}"#,
+        serve: Serve::Call(|cx, args| Box::pin(identity(cx, args))),
+    },
+    Method {
+        name: "mempool_info",
+        doc: "The pool of pending transactions: size and bounds.",
+        params: &[],
+        result: Shape::Object(&[
+            req("count", Shape::Int, "pending transactions"),
+            req("bytes", Shape::Int, "their bytes"),
+            req("count_max", Shape::Int, "most transactions"),
+            req("bytes_max", Shape::Int, "most bytes"),
+            req("senders", Shape::Int, "senders with something pending"),
+        ]),
+        errors: &[],
+        example: "{}",
+        serve: Serve::Call(|cx, _| Box::pin(mempool(cx))),
+    },
+    Method {
+        name: "net_info",
+        doc: "This node's place in the network; also in CometBFT's shape.",
+        params: &[],
+        result: Shape::Object(&[
+            req("peer_id", Shape::Text, "its id on the public plane"),
+            req("listen", Shape::List(&Shape::Text), "addresses it listens on"),
+            req("mesh", Shape::Int, "connected peers on the validators' mesh"),
+            req("inbound", Shape::Int, "connected peers that dialed this node"),
+            req("listening", Shape::Bool, "whether it listens at all"),
+            req("listeners", Shape::List(&Shape::Text), "the same as listen"),
+            req("n_peers", Shape::Text, "connected peers, a number as text"),
+            req(
+                "peers",
+                Shape::List(&Shape::AnyObject),
+                "connected peers in CometBFT's shape; net_peers says more",
+            ),
+        ]),
+        errors: &[],
+        example: "{}",
+        serve: Serve::Call(|cx, _| Box::pin(net(cx))),
+    },
+    Method {
+        name: "net_peers",
+        doc: "Connected peers.",
+        params: &[],
+        result: Shape::Object(&[req("items", Shape::List(&Shape::Object(PEER)), "the peers")]),
+        errors: &[],
+        example: "{}",
+        serve: Serve::Call(|cx, _| Box::pin(peers(cx))),
+    },
+];
+
+/// The validators at a block.
+pub(super) async fn validators_at(cx: &Context, block: BlockRef) -> Result<ValidatorsAt, Fault> {
+    let at = calls::locate(cx, block)?;
+    cx.backend.validators(at).await?.ok_or_else(|| Fault::not_found("that block"))
+}
+
+fn validator_items(found: &ValidatorsAt) -> Vec<Value> {
+    let activity = found.activity.iter().copied().chain(std::iter::repeat(Default::default()));
+    found
+        .set
+        .indexed()
+        .zip(activity)
+        .map(|((index, validator), did)| {
+            json!({
+                "index": index.0,
+                "address": validator.address.to_string(),
+                "scheme": validator.key.scheme().name(),
+                "key_b64": json::b64(validator.key.as_bytes()),
+                "power": validator.power,
+                "proposed": did.proposed,
+                "missed": did.missed,
+            })
+        })
+        .collect()
+}
+
+async fn validators(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
+    let found = validators_at(&cx, args.block_ref("at")?).await?;
+    Ok(json!({
+        "epoch": found.set.epoch().get(),
+        "digest": found.set.digest().to_string(),
+        "total_power": found.set.total_power(),
+        "items": validator_items(&found),
+    }))
+}
+
+async fn validator(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
+    let address = args.address("address")?;
+    let address = args.need("address", address)?;
+    let found = validators_at(&cx, BlockRef::Latest).await?;
+    let at = found.set.index_of(&address).map(|index| usize::from(index.0));
+    at.and_then(|at| validator_items(&found).into_iter().nth(at))
+        .ok_or_else(|| Fault::not_found(format!("validator {address} in the latest set")))
+}
+
+async fn identity(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
+    let address = args.address("did")?;
+    let address = args.need("did", address)?;
+    let at = match args.block_ref("at")? {
+        BlockRef::Latest => None,
+        BlockRef::Id(id) => Some(calls::header(&cx, BlockRef::Id(id)).await?.height),
+        BlockRef::Earliest => Some(cx.backend.earliest()),
+        BlockRef::Height(height) if height > calls::latest(&cx) => {
+            return Err(Fault::FutureHeight { asked: height, latest: calls::latest(&cx) });
+        }
+        BlockRef::Height(height) => Some(height),
+    };
+    let identity = cx
+        .backend
+        .identity(address)
+        .await?
+        .ok_or_else(|| Fault::UnknownIdentity { address, reason: "it was never registered".into() })?;
+    let active: Vec<u16> =
+        (0u16..).zip(&identity.keys).filter(|(_, key)| may_sign(key, at)).map(|(index, _)| index).collect();
+    Ok(json::did_document(&identity, &active))
+}
+
+/// Whether a key may sign transactions of the block at this height; `None` is the next block.
+fn may_sign(key: &IdentityKey, at: Option<Height>) -> bool {
+    match at {
+        None => key.until.is_none(),
+        Some(at) => key.from < at && key.until.is_none_or(|until| at <= until),
+    }
+}
+
+async fn mempool(cx: Arc<Context>) -> Result<Value, Fault> {
+    let info = cx.backend.mempool().await?;
+    Ok(json!({
+        "count": info.count,
+        "bytes": info.bytes,
+        "count_max": info.count_max,
+        "bytes_max": info.bytes_max,
+        "senders": info.senders,
+    }))
+}
+
+async fn net(cx: Arc<Context>) -> Result<Value, Fault> {
+    let net = cx.backend.net().await?;
+    let peers: Vec<_> = net
+        .peers
+        .iter()
+        .map(|peer| {
+            json!({
+                "node_info": { "id": peer.peer_id },
+                "is_outbound": peer.outbound,
+                "remote_ip": peer.address,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "peer_id": net.peer_id,
+        "listening": !net.listen.is_empty(),
+        "listeners": net.listen,
+        "n_peers": peers.len().to_string(),
+        "peers": peers,
+        "listen": net.listen,
+        "mesh": net.peers.iter().filter(|peer| peer.plane == "mesh").count(),
+        "inbound": net.peers.iter().filter(|peer| !peer.outbound).count(),
+    }))
+}
+
+fn peer_json(peer: &PeerInfo) -> Value {
+    json!({
+        "peer_id": peer.peer_id,
+        "plane": peer.plane,
+        "address": peer.address,
+        "outbound": peer.outbound,
+        "validator": peer.validator.map(|address| address.to_string()),
+        "rtt_ms": peer.rtt_ms,
+    })
+}
+
+async fn peers(cx: Arc<Context>) -> Result<Value, Fault> {
+    let net = cx.backend.net().await?;
+    Ok(json!({ "items": net.peers.iter().map(peer_json).collect::<Vec<_>>() }))
+}

@@ -1,0 +1,95 @@
+//! Noticing secret keys in requests. A client in the field is known to send its secret key where its
+//! signature belongs; such a request must be refused before anything decodes, stores or logs it.
+
+use zeroize::Zeroize;
+
+/// Lengths of secret keys, bytes: round-3 Dilithium3, and ML-DSA-65 with the 2023 draft.
+const SECRET_BYTES: [usize; 2] = [4_000, 4_032];
+/// The same in padded base64.
+const SECRET_B64_CHARS: [usize; 2] = [5_336, 5_376];
+
+/// Whether raw bytes sent as a signature have the length of a secret key.
+pub(crate) fn is_secret_length(bytes: usize) -> bool {
+    SECRET_BYTES.contains(&bytes)
+}
+
+/// Whether JSON text holds a string that looks like a secret key: hex of exactly a secret key's length
+/// anywhere (no legitimate value has it), or base64 of that length under a name with `signature` in it.
+pub(crate) fn looks_secret(json: &[u8]) -> bool {
+    if json.len() < 2 * SECRET_BYTES[0] / 2 {
+        return false;
+    }
+    let mut under_signature = false;
+    let mut rest = json;
+    while let Some(open) = rest.iter().position(|byte| *byte == b'"') {
+        rest = rest.get(open + 1..).unwrap_or_default();
+        let close = string_end(rest);
+        let text = rest.get(..close).unwrap_or_default();
+        rest = rest.get(close + 1..).unwrap_or_default();
+        if rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':') {
+            under_signature = contains_signature(text);
+        } else if is_secret_hex(text) || (under_signature && SECRET_B64_CHARS.contains(&text.len())) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Overwrites a request that held a secret.
+pub(crate) fn wipe(mut body: Vec<u8>) {
+    body.zeroize();
+}
+
+/// The position of the closing quote of a JSON string, or the end.
+fn string_end(text: &[u8]) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn contains_signature(name: &[u8]) -> bool {
+    name.windows(9).any(|part| part.eq_ignore_ascii_case(b"signature"))
+}
+
+fn is_secret_hex(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"0x").unwrap_or(text);
+    digits.len() % 2 == 0 && is_secret_length(digits.len() / 2) && digits.iter().all(u8::is_ascii_hexdigit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_lengths_are_noticed_in_hex_and_base64() {
+        for length in SECRET_BYTES {
+            let digits = "ab".repeat(length);
+            assert!(looks_secret(format!(r#"{{"signature":"{digits}"}}"#).as_bytes()));
+            assert!(looks_secret(format!(r#"{{"anything" : ["x", "0x{digits}"]}}"#).as_bytes()));
+        }
+        for length in SECRET_B64_CHARS {
+            let text = "A".repeat(length);
+            assert!(looks_secret(format!(r#"{{"signatures_b64":["{text}"]}}"#).as_bytes()));
+            assert!(
+                !looks_secret(format!(r#"{{"tx":"{text}"}}"#).as_bytes()),
+                "a transaction may be so long"
+            );
+        }
+    }
+
+    #[test]
+    fn real_signatures_and_keys_pass() {
+        for length in [3_309usize, 1_952, 32, 3_999, 4_001] {
+            assert!(!looks_secret(format!(r#"{{"signature":"{}"}}"#, "ab".repeat(length)).as_bytes()));
+        }
+        assert!(!looks_secret(b"{}"));
+        assert!(!looks_secret(&[b'"'; 9_000]));
+    }
+}
