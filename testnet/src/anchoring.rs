@@ -1,17 +1,16 @@
-//! Anchoring without the client library: transactions built from the formats alone, as another program would,
-//! with every receipt kept to be verified again later.
+//! Anchoring by single requests whose bytes are known beforehand, and a sender that keeps every receipt to
+//! verify it again later.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cairn_client::{ClientFault, Sender};
 use cairn_crypto::KeyPair;
 use cairn_receipt::{AnchorReceipt, ReceiptVerifier, Trusted};
-use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::validator::SetFault;
 use cairn_types::{
-    Address, ChainId, Genesis, Hash, KeyRef, Payload, Proof, ProofKind, Scheme, SignedTransaction,
-    Transaction, TreeKind, encode,
+    Address, ChainId, Genesis, Hash, Proof, ProofKind, Scheme, SignedTransaction, TreeKind, encode,
 };
 use serde_json::Value;
 
@@ -25,51 +24,6 @@ pub const LIFE_MS: u64 = 60_000;
 const LEAVES: u64 = 1_024;
 /// Longest wait for finality a node accepts, ms.
 const WAIT_MS_MAX: u64 = 30_000;
-
-/// A signing key with its address.
-#[derive(Debug)]
-pub struct Sender {
-    key: KeyPair,
-    address: Address,
-}
-
-impl Sender {
-    /// A new key.
-    pub fn new(scheme: Scheme) -> Self {
-        Self::from(KeyPair::generate(scheme))
-    }
-
-    /// Its address.
-    pub const fn address(&self) -> Address {
-        self.address
-    }
-
-    /// A PROOF transaction that is not signed yet.
-    pub fn draft(&self, chain: ChainId, proofs: Vec<Proof>, expires_ms: u64) -> Transaction {
-        Transaction {
-            version: TRANSACTION_VERSION,
-            chain,
-            sender: self.address,
-            nonce: rand::random(),
-            expires_ms,
-            keys: vec![KeyRef::Inline(self.key.public().clone())],
-            payload: Payload::Proofs(Proofs(proofs)),
-        }
-    }
-
-    /// Signs a transaction.
-    pub fn sign(&self, transaction: Transaction) -> SignedTransaction {
-        let signature = self.key.sign(&transaction.preimage());
-        SignedTransaction { transaction, signatures: vec![signature] }
-    }
-}
-
-impl From<KeyPair> for Sender {
-    fn from(key: KeyPair) -> Self {
-        let address = key.address();
-        Self { key, address }
-    }
-}
 
 /// A proof of a root nobody has anchored before.
 pub fn random_proof(metadata_bytes: usize) -> Proof {
@@ -115,6 +69,7 @@ pub struct Anchorer {
     genesis: Genesis,
     chain: ChainId,
     verifier: ReceiptVerifier,
+    /// Proof id and receipt.
     issued: Vec<(String, String)>,
 }
 
@@ -125,7 +80,7 @@ impl Anchorer {
     /// When its validators make no set.
     pub fn new(genesis: Genesis, scheme: Scheme) -> Result<Self, SetFault> {
         let verifier = ReceiptVerifier::new(Trusted::genesis(&genesis)?);
-        let (sender, chain) = (Sender::new(scheme), genesis.chain());
+        let (sender, chain) = (Sender::inline(KeyPair::generate(scheme)), genesis.chain());
         Ok(Self { sender, chain, genesis, verifier, issued: Vec::new() })
     }
 
@@ -139,9 +94,9 @@ impl Anchorer {
         self.chain
     }
 
-    /// The sender.
-    pub const fn sender(&self) -> &Sender {
-        &self.sender
+    /// The sender's address.
+    pub const fn address(&self) -> Address {
+        self.sender.address()
     }
 
     /// Every receipt so far: proof id and JSON text.
@@ -150,9 +105,12 @@ impl Anchorer {
     }
 
     /// A signed transaction with one new proof that expires as usual.
-    pub fn transaction(&self) -> SignedTransaction {
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
+    pub fn transaction(&self) -> Result<SignedTransaction, ClientFault> {
         let expires_ms = clock::unix_ms().saturating_add(LIFE_MS);
-        self.sender.sign(self.sender.draft(self.chain, vec![random_proof(0)], expires_ms))
+        self.sender.sign_proof(self.chain, expires_ms, random_proof(0))
     }
 
     /// Anchors a new proof through a node and keeps its receipt. The node's answer.
@@ -160,7 +118,7 @@ impl Anchorer {
     /// # Errors
     /// What the node answered, and `timeout_not_final` when `patience` passed.
     pub async fn anchor_within(&mut self, api: &NodeApi, patience: Duration) -> Result<Value, CallFault> {
-        let signed = self.transaction();
+        let signed = self.transaction().map_err(|fault| CallFault::Unreachable(fault.to_string()))?;
         let answer = api.post(request(&signed, Wait::Final(patience))).await?;
         let (Some(proof), receipt) = (answer["proof_id"].as_str(), &answer["receipt"]) else {
             return Err(CallFault::Unreachable(format!("the answer names no proof: {answer}")));

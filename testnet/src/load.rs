@@ -198,7 +198,7 @@ async fn open_loop(args: &LoadArgs, target: &Target, as_json: bool) -> Result<Lo
     if !as_json {
         eprintln!("signing {count} transactions of {} sender(s) ahead ...", args.senders);
     }
-    let signed = tokio::task::spawn_blocking(move || signing::sign_all(&plan, count)).await?;
+    let signed = tokio::task::spawn_blocking(move || signing::sign_all(&plan, count)).await??;
     let (ids, bodies): (Vec<_>, Vec<_>) = signed.into_iter().map(|one| (one.id, one.body)).unzip();
     let ledger = Arc::new(measure::Ledger::new(ids, args.rate));
     let follower = finality::follow(target.apis[0].clone(), Arc::clone(&ledger)).await?;

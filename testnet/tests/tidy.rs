@@ -197,7 +197,7 @@ fn crates_form_a_star_around_types() {
         ("cairn-rpc", &["types"]),
         ("cairn-genesis", &["types", "crypto"]),
         ("cairn-receipt", &["types", "crypto"]),
-        ("cairn-client", &["types", "crypto", "receipt"]),
+        ("cairn-client", &["types", "crypto", "genesis", "receipt"]),
         (
             "cairn-testnet",
             &["types", "crypto", "receipt", "client", "genesis", "consensus", "mempool", "state"],

@@ -124,7 +124,7 @@ impl Traffic {
                 tokio::spawn(async move {
                     let mut accepted = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        let body = request(&anchorer.transaction(), Wait::Accepted);
+                        let body = request(&anchorer.transaction().unwrap(), Wait::Accepted);
                         // Refusals and dead nodes are what this traffic is for.
                         accepted += u64::from(api.post(body).await.is_ok());
                         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,9 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cairn_crypto::KeyPair;
 use cairn_testnet::anchoring::{Wait, random_proof, request};
 use cairn_testnet::{CallFault, NodeApi};
-use cairn_types::{ChainId, Hash, KeyRef, Signature, SignedTransaction, encode};
+use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
+use cairn_types::{
+    ChainId, Hash, KeyRef, Payload, Scheme, Signature, SignedTransaction, Transaction, encode,
+};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -12,20 +16,34 @@ use crate::cluster::Cluster;
 /// A quarter of the window in which a transaction may expire.
 const QUARTER_MS: u64 = 30_000;
 
-struct Case<'a> {
-    cluster: &'a Cluster,
+struct Case {
+    key: KeyPair,
+    chain: ChainId,
     api: NodeApi,
     now_ms: u64,
 }
 
-impl Case<'_> {
+impl Case {
+    async fn new(cluster: &Cluster, node: u16) -> Self {
+        let api = cluster.api(node);
+        let now_ms = chain_time(&api).await;
+        Self { key: KeyPair::generate(Scheme::Dilithium3), chain: cluster.anchorer.chain(), api, now_ms }
+    }
+
     /// A transaction like any other, changed before it is signed.
-    fn signed(&self, change: impl FnOnce(&mut cairn_types::Transaction)) -> SignedTransaction {
-        let anchorer = &self.cluster.anchorer;
-        let expires_ms = self.now_ms + QUARTER_MS;
-        let mut draft = anchorer.sender().draft(anchorer.chain(), vec![random_proof(0)], expires_ms);
-        change(&mut draft);
-        anchorer.sender().sign(draft)
+    fn signed(&self, change: impl FnOnce(&mut Transaction)) -> SignedTransaction {
+        let mut transaction = Transaction {
+            version: TRANSACTION_VERSION,
+            chain: self.chain,
+            sender: self.key.address(),
+            nonce: 7,
+            expires_ms: self.now_ms + QUARTER_MS,
+            keys: vec![KeyRef::Inline(self.key.public().clone())],
+            payload: Payload::Proofs(Proofs(vec![random_proof(0)])),
+        };
+        change(&mut transaction);
+        let signatures = vec![self.key.sign(&transaction.preimage())];
+        SignedTransaction { transaction, signatures }
     }
 
     async fn post(&self, signed: &SignedTransaction) -> Result<Value, CallFault> {
@@ -56,9 +74,8 @@ async fn chain_time(api: &NodeApi) -> u64 {
 async fn bad_transactions_each_get_their_own_error() {
     let mut cluster = Cluster::start(4).await;
     cluster.anchor(0).await;
-    let api = cluster.api(2);
-    let now_ms = chain_time(&api).await;
-    let case = Case { cluster: &cluster, api, now_ms };
+    let case = Case::new(&cluster, 2).await;
+    let now_ms = case.now_ms;
 
     let other_chain = case.signed(|tx| tx.chain = ChainId::new(Hash([7; 32])));
     case.refused("wrong chain", &other_chain, -32_035).await;
@@ -99,7 +116,7 @@ fn expect_one_of(what: &str, got: Result<Value, CallFault>, codes: &[i64]) {
 #[tokio::test]
 async fn a_replay_gives_what_is_there_and_adds_nothing() {
     let mut cluster = Cluster::start(4).await;
-    let signed = cluster.anchorer.transaction();
+    let signed = cluster.anchorer.transaction().unwrap();
     let body = || request(&signed, Wait::Final(std::time::Duration::from_secs(20)));
     let first = cluster.api(0).post(body()).await.unwrap();
     assert_eq!(first["duplicate"], false, "{first}");
@@ -111,9 +128,8 @@ async fn a_replay_gives_what_is_there_and_adds_nothing() {
             assert_eq!(again[field], first[field], "{field}");
         }
     }
-    let listed = cluster
-        .api(0)
-        .call("proof_list", json!({ "sender": cluster.anchorer.sender().address().to_string() }));
+    let listed =
+        cluster.api(0).call("proof_list", json!({ "sender": cluster.anchorer.address().to_string() }));
     assert_eq!(listed.await.unwrap()["items"].as_array().unwrap().len(), 1);
     cluster.check().await;
 }
@@ -128,16 +144,14 @@ async fn bad_requests_each_get_their_own_error() {
     expect("unknown parameter", api.call("proof_anchor", json!({ "txx": "" })).await, -32_602);
     expect("missing parameter", api.call("proof_anchor", json!({})).await, -32_602);
     expect("not base64", api.call("proof_anchor", json!({ "tx": "***" })).await, -32_602);
-    let cut = STANDARD.encode(&encode(&cluster.anchorer.transaction())[..500]);
+    let cut = STANDARD.encode(&encode(&cluster.anchorer.transaction().unwrap())[..500]);
     expect("cut short", api.call("proof_anchor", json!({ "tx": cut })).await, -32_602);
     expect("no such proof", api.call("proof_get", json!({ "proof_id": "00".repeat(32) })).await, -32_040);
     expect("a block to come", api.call("chain_block", json!({ "at": 1_000_000 })).await, -32_042);
 
     // Above the transaction limit (64 KiB), and above the request limit (1 MiB).
     let proofs = (0..100).map(|_| random_proof(1_024)).collect();
-    let anchorer = &cluster.anchorer;
-    let expires_ms = chain_time(&api).await + QUARTER_MS;
-    let large = anchorer.sender().sign(anchorer.sender().draft(anchorer.chain(), proofs, expires_ms));
+    let large = Case::new(&cluster, 1).await.signed(|tx| tx.payload = Payload::Proofs(Proofs(proofs)));
     let fault = api.post(request(&large, Wait::Accepted)).await.unwrap_err();
     assert!(fault.code().is_some() && fault.to_string().contains("bytes"), "{fault}");
     let huge = api.post(vec![b' '; 2 << 20]).await.unwrap_err();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cairn_client::{Algorithm, hash_file};
 use cairn_types::Hash;
 use serde::Deserialize;
 
@@ -78,8 +79,7 @@ fn files(dir: &Path) -> Result<Vec<Item>> {
         .filter(|path| dir.join(path).is_file())
         .map(|path| {
             let whole = dir.join(&path);
-            let bytes = fs::read(&whole).with_context(|| format!("reading {}", whole.display()))?;
-            let digest = Hash(*blake3::hash(&bytes).as_bytes());
+            let digest = hash_file(Algorithm::Blake3, &whole)?;
             Ok(Item { name: path.to_string_lossy().into_owned(), algorithm: "blake3", digest })
         })
         .collect()
@@ -137,7 +137,7 @@ mod tests {
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
         assert_eq!(names, ["a-1.0.0.crate", "Cargo.lock", "src/lib.rs"]);
         assert_eq!(items[0].digest.to_string(), sum);
-        assert_eq!(items[2].digest.0, *blake3::hash(b"x").as_bytes());
+        assert_eq!(items[2].digest, hash_file(Algorithm::Blake3, &dir.path().join("src/lib.rs")).unwrap());
     }
 
     #[test]

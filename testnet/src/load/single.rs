@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cairn_types::Payload;
+use cairn_types::transaction::Proofs;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::measure::{Latency, histogram};
+use super::signing::new_sender;
 use super::{LoadArgs, Target};
-use crate::anchoring::{LIFE_MS, Sender, Wait, random_proof, request};
+use crate::anchoring::{LIFE_MS, Wait, random_proof, request};
 use crate::clock;
 
 /// Between two anchors: the network is idle again.
@@ -49,12 +52,13 @@ impl SingleReport {
 pub(super) async fn measure(args: &LoadArgs, target: &Target, count: u32) -> Result<SingleReport> {
     ensure!((1..=COUNT_MAX).contains(&count), "--single is {count}; expected 1 to {COUNT_MAX}");
     let api = &target.apis[0];
-    let sender = Sender::new(args.scheme);
+    let sender = new_sender(args.scheme);
     let mut times = histogram();
     let mut answer_bytes = 0;
     for round in 0..WARMUP.saturating_add(count) {
         let proofs = (0..args.proofs).map(|_| random_proof(args.metadata.into())).collect();
-        let signed = sender.sign(sender.draft(target.chain, proofs, clock::unix_ms() + LIFE_MS));
+        let signed =
+            sender.sign(target.chain, clock::unix_ms() + LIFE_MS, Payload::Proofs(Proofs(proofs)))?;
         let body = request(&signed, Wait::Final(PATIENCE));
         let began = Instant::now();
         let answer = api.post(body).await?;
