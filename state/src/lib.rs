@@ -15,6 +15,7 @@
 
 mod authenticated;
 mod batch;
+mod check;
 mod commit;
 mod error;
 mod execute;

@@ -1,1 +1,118 @@
-//! Under construction.
+//! Uncommitted blocks: what each would write, and reading through a chain of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cairn_types::{Address, Block, BlockId, Header, ProofKind, PublicKey, TxId};
+use jmt::KeyHash;
+use jmt::storage::{Node, NodeKey};
+
+use crate::authenticated::{NodeSource, StateKey, TreeWrites, node_key, read_value};
+use crate::error::StateError;
+use crate::identity::IdentityEntry;
+use crate::layout::TxLocation;
+use crate::logs::{Logs, StoredNode};
+use crate::storage::{Storage, Table};
+
+/// A block and everything needed to append to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) id: BlockId,
+    pub(crate) header: Arc<Header>,
+    pub(crate) logs: Logs,
+    /// Height of the last block that changed the authenticated map.
+    pub(crate) tree_version: u64,
+}
+
+/// A record to store and what its indexes need.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRecord {
+    pub(crate) seq: u64,
+    pub(crate) kind: ProofKind,
+    pub(crate) sender: Address,
+    pub(crate) proof: [u8; 32],
+    pub(crate) root: [u8; 32],
+    /// The References prefix; `None` for an empty reference.
+    pub(crate) reference: Option<[u8; 32]>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Everything executing a block would write, before its header exists.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) locations: HashMap<TxId, TxLocation>,
+    pub(crate) records: Vec<NewRecord>,
+    pub(crate) log_nodes: Vec<StoredNode>,
+    pub(crate) tree: TreeWrites,
+    pub(crate) public_keys: HashMap<Address, PublicKey>,
+}
+
+/// An executed, uncommitted block.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    pub(crate) block: Arc<Block>,
+    pub(crate) head: Head,
+    /// The transactions' ids, in block order.
+    pub(crate) transactions: Vec<TxId>,
+    pub(crate) effects: Effects,
+}
+
+/// The state after some block: its overlay, its ancestors' overlays, and the committed tables.
+pub(crate) struct View<'a> {
+    pub(crate) store: &'a dyn Storage,
+    /// Newest first.
+    pub(crate) chain: Vec<Arc<Overlay>>,
+}
+
+impl View<'_> {
+    /// Where a transaction landed, if it did.
+    pub(crate) fn transaction(&self, id: &TxId) -> Result<Option<TxLocation>, StateError> {
+        if let Some(found) = self.chain.iter().find_map(|overlay| overlay.effects.locations.get(id)) {
+            return Ok(Some(*found));
+        }
+        read_location(self.store, id)
+    }
+
+    pub(crate) fn identity(&self, address: Address) -> Result<Option<IdentityEntry>, StateError> {
+        let bytes = self.value(&StateKey::Identity(address).hash())?;
+        bytes.map(|bytes| read_value("identity", &bytes)).transpose()
+    }
+
+    /// The key with this address. Every key of an identity is stored.
+    pub(crate) fn public_key(&self, address: &Address) -> Result<PublicKey, StateError> {
+        if let Some(key) = self.chain.iter().find_map(|overlay| overlay.effects.public_keys.get(address)) {
+            return Ok(key.clone());
+        }
+        let bytes = self
+            .store
+            .get(Table::PublicKeys, address.as_bytes())?
+            .ok_or_else(|| StateError::damaged("public key", format!("the key of {address} is missing")))?;
+        cairn_types::decode(&bytes).map_err(|error| StateError::damaged("public key", error))
+    }
+}
+
+pub(crate) fn read_location(store: &dyn Storage, id: &TxId) -> Result<Option<TxLocation>, StateError> {
+    let bytes = store.get(Table::Transactions, id.as_bytes())?;
+    bytes
+        .map(|bytes| cairn_types::decode(&bytes).map_err(|error| StateError::damaged("transaction", error)))
+        .transpose()
+}
+
+impl NodeSource for View<'_> {
+    fn node(&self, key: &NodeKey) -> Result<Option<Node>, StateError> {
+        if let Some(node) = self.chain.iter().find_map(|overlay| overlay.effects.tree.nodes.get(key)) {
+            return Ok(Some(node.clone()));
+        }
+        let bytes = self.store.get(Table::TreeNodes, &node_key(key))?;
+        bytes
+            .map(|bytes| cairn_types::decode(&bytes).map_err(|error| StateError::damaged("tree node", error)))
+            .transpose()
+    }
+
+    fn value(&self, key: &KeyHash) -> Result<Option<Vec<u8>>, StateError> {
+        if let Some(value) = self.chain.iter().find_map(|overlay| overlay.effects.tree.values.get(key)) {
+            return Ok(Some(value.clone()));
+        }
+        Ok(self.store.get(Table::TreeValues, &key.0)?)
+    }
+}

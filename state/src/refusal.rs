@@ -159,8 +159,6 @@ pub enum BlockFault {
     Header { field: HeaderField, got: String, expected: String },
     #[error("transaction {index} ({id}) is not valid: {refusal}")]
     Transaction { index: usize, id: TxId, refusal: TxRefusal },
-    #[error("the block's transactions have {got} bytes; expected at most {max}")]
-    TooLarge { got: usize, max: usize },
     #[error("transaction {index} of the block is not the verified one given with it")]
     OtherTransaction { index: usize },
     #[error("{got} verified transactions given for {expected} of the block")]
@@ -173,7 +171,7 @@ impl BlockFault {
     /// Whether the proposer is to blame. Otherwise we lack something, and the block may be valid.
     pub const fn blames_proposer(&self) -> bool {
         match self {
-            Self::Header { .. } | Self::TooLarge { .. } => true,
+            Self::Header { .. } => true,
             Self::Transaction { refusal, .. } => !matches!(
                 refusal,
                 TxRefusal::Unavailable { .. } | TxRefusal::UnknownParent { .. } | TxRefusal::StaleKeys { .. }

@@ -193,7 +193,7 @@ impl Storage for RocksStorage {
         }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        self.db.write_opt(&writes, &options).map_err(|error| fault(&error, "write", &self.path))
+        self.db.write_opt(writes, &options).map_err(|error| fault(&error, "write", &self.path))
     }
 }
 

@@ -1,20 +1,23 @@
-//! The state: the committed tip, the overlays above it, and what consensus asks of the executor.
+//! The state: the committed head, the overlays above it, and what consensus asks of the executor.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use cairn_types::identity::Identity;
-use cairn_types::receipt::AnchorProof;
+use cairn_types::block::HEADER_VERSION;
 use cairn_types::{
-    Address, Admission, AuthenticatedTx, Block, BlockId, CertifiedBlock, ChainId, CommitCert, Epoch, Genesis,
-    Hash, Header, Height, Params, ProofId, PublicKey, Record, SignedTransaction, Slot, Transaction, TxId,
-    ValidatorSet, Verified,
+    Admission, AuthenticatedTx, Block, BlockId, CertifiedBlock, ChainId, Epoch, Genesis, Header, Params,
+    PublicKey, SignedTransaction, Slot, Transaction, TxId, ValidatorSet, Verified,
 };
+use parking_lot::{Mutex, RwLock};
 
+use crate::check;
 use crate::commit::Committed;
 use crate::error::StateError;
-use crate::layout::TxLocation;
-use crate::query::{FinalHeader, ListFilter, LogSizes, Matches, Page};
+use crate::execute::{Candidate, Executed, Execution, Halt, Rules};
+use crate::identity::required_keys;
+use crate::overlay::{Head, Overlay, View};
 use crate::refusal::{BlockFault, TxRefusal};
+use crate::startup;
 use crate::storage::Storage;
 
 /// Uncommitted blocks held in memory, at most. Consensus keeps two blocks per view and looks eight views
@@ -40,12 +43,23 @@ pub struct Built {
     pub refused: Vec<(TxId, TxRefusal)>,
 }
 
-/// The chain's state.
+/// The chain's state. All methods take `&self`; blocks are executed and committed one at a time, queries
+/// and key resolution never wait for that.
 pub struct State {
-    store: Arc<dyn Storage>,
+    pub(crate) store: Arc<dyn Storage>,
+    rules: Rules,
+    pub(crate) live: RwLock<Live>,
+    /// Held while a block is executed or committed.
+    pub(crate) writer: Mutex<()>,
 }
 
-const LATER: fn() -> StateError = || StateError::Halted { why: "under construction".into() };
+/// What changes with every block. Locked for moments only.
+pub(crate) struct Live {
+    pub(crate) head: Arc<Head>,
+    pub(crate) overlays: HashMap<BlockId, Arc<Overlay>>,
+    /// Why nothing more may be written.
+    pub(crate) halted: Option<String>,
+}
 
 impl State {
     /// Opens the state in `store`, or creates it from `genesis` when the store is empty. Recomputes every
@@ -54,35 +68,57 @@ impl State {
     /// # Errors
     /// When the store is of another chain or schema, is damaged, or cannot be read.
     pub fn open(store: Arc<dyn Storage>, genesis: &Genesis) -> Result<Self, StateError> {
-        let _ = (genesis, &store);
-        Err(LATER())
+        let (rules, head) = startup::open(store.as_ref(), genesis)?;
+        let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None };
+        Ok(Self { store, rules, live: RwLock::new(live), writer: Mutex::new(()) })
     }
 
     /// The chain's identity.
     pub fn chain(&self) -> ChainId {
-        let _ = &self.store;
-        ChainId::ZERO
+        self.rules.chain
     }
+
     /// Network parameters.
     pub fn params(&self) -> Params {
-        Params::default()
+        self.rules.params
     }
+
     /// Who may anchor.
     pub fn admission(&self) -> Admission {
-        Admission::Open
+        self.rules.admission
     }
+
     /// The validators of the current epoch.
-    pub fn validators(&self) -> Result<Arc<ValidatorSet>, StateError> {
-        Err(LATER())
+    pub fn validators(&self) -> Arc<ValidatorSet> {
+        self.rules.set.clone()
     }
-    /// The validators of an epoch; `None` for one that has not begun.
+
+    /// The validators of an epoch; `None` for one that has not begun. No payload of this release changes
+    /// the set, so the genesis epoch is the only one.
     pub fn validators_of(&self, epoch: Epoch) -> Option<Arc<ValidatorSet>> {
-        let _ = epoch;
-        None
+        (epoch == self.rules.set.epoch()).then(|| self.rules.set.clone())
     }
+
     /// The newest committed block.
-    pub fn tip(&self) -> Result<Tip, StateError> {
-        Err(LATER())
+    pub fn tip(&self) -> Tip {
+        let live = self.live.read();
+        Tip { id: live.head.id, header: live.head.header.clone() }
+    }
+
+    /// Whether the block is held as an overlay or is the committed tip: whether a child can be executed.
+    pub fn can_extend(&self, id: &BlockId) -> bool {
+        let live = self.live.read();
+        live.head.id == *id || live.overlays.contains_key(id)
+    }
+
+    /// An uncommitted block that has been executed.
+    pub fn uncommitted(&self, id: &BlockId) -> Option<Arc<Block>> {
+        self.live.read().overlays.get(id).map(|overlay| overlay.block.clone())
+    }
+
+    /// Number of uncommitted blocks held, at most [`OVERLAYS_MAX`].
+    pub fn overlays(&self) -> usize {
+        self.live.read().overlays.len()
     }
 
     /// The public key of each entry of `tx.keys`, resolved in the state after `parent`, or in the committed
@@ -95,8 +131,17 @@ impl State {
         parent: Option<BlockId>,
         tx: &Transaction,
     ) -> Result<Vec<PublicKey>, TxRefusal> {
-        let _ = (parent, tx);
-        Err(TxRefusal::Unavailable { why: LATER().to_string() })
+        let (_, view) = self.state_after(parent).map_err(unavailable)?;
+        let entry = view.identity(tx.sender).map_err(unavailable)?;
+        let addresses = required_keys(tx, entry.as_ref())?;
+        tx.keys
+            .iter()
+            .zip(addresses)
+            .map(|(key, address)| match key {
+                cairn_types::KeyRef::Inline(key) => Ok(key.clone()),
+                cairn_types::KeyRef::Registered(_) => view.public_key(&address).map_err(unavailable),
+            })
+            .collect()
     }
 
     /// Whether `tx` would be valid alone in a block with this time on `parent` (the committed tip for `None`).
@@ -109,8 +154,12 @@ impl State {
         tx: &AuthenticatedTx,
         time_ms: u64,
     ) -> Result<(), TxRefusal> {
-        let _ = (parent, tx, time_ms);
-        Err(TxRefusal::Unavailable { why: LATER().to_string() })
+        let (head, view) = self.state_after(parent).map_err(unavailable)?;
+        let mut execution = Execution::new(&self.rules, &view, &head, time_ms);
+        execution.apply(&candidate(tx)).map_err(|halt| match halt {
+            Halt::Refused(refusal) => refusal,
+            Halt::Failed(error) => unavailable(error),
+        })
     }
 
     /// Builds and executes a block for `slot`, leaving out what is not valid, and keeps its overlay.
@@ -123,8 +172,24 @@ impl State {
         time_ms: u64,
         candidates: Vec<Verified<AuthenticatedTx>>,
     ) -> Result<Built, StateError> {
-        let _ = (slot, time_ms, candidates);
-        Err(LATER())
+        let _writer = self.writer.lock();
+        self.check_running()?;
+        let (head, view) = self.state_after(Some(slot.parent))?;
+        check::slot_fits(&slot, time_ms, &head, &self.rules)?;
+        let mut execution = Execution::new(&self.rules, &view, &head, time_ms);
+        let (mut kept, mut refused) = (Vec::with_capacity(candidates.len()), Vec::new());
+        for tx in candidates {
+            match execution.apply(&candidate(&tx)) {
+                Ok(()) => kept.push(tx.signed.clone()),
+                Err(Halt::Refused(refusal)) => refused.push((tx.id, refusal)),
+                Err(Halt::Failed(error)) => return Err(error),
+            }
+        }
+        let executed = execution.finish()?;
+        let header = self.header_of(&slot, time_ms, &executed);
+        let block = Arc::new(Block::new(header, kept));
+        self.keep(overlay(block.clone(), executed))?;
+        Ok(Built { block, refused })
     }
 
     /// Executes a proposed block on its parent's overlay, compares every header field, and keeps the overlay.
@@ -133,22 +198,16 @@ impl State {
     /// # Errors
     /// What is wrong with the block, or why it cannot be judged; see [`BlockFault::blames_proposer`].
     pub fn check(&self, block: &Arc<Block>, txs: &[Verified<AuthenticatedTx>]) -> Result<(), BlockFault> {
-        let _ = (block, txs);
-        Err(BlockFault::Unavailable(LATER()))
-    }
-
-    /// Commits blocks, oldest first: one atomic batch per block and one sync for all of them. A block whose
-    /// overlay is gone is executed again and every root compared; its transactions need no verification,
-    /// since a commit certificate attests them. Blocks that are committed already are passed over.
-    ///
-    /// The caller has verified each certificate, and that it names the block or a descendant of it.
-    ///
-    /// # Errors
-    /// When the blocks do not follow the tip, when execution disagrees with the certificate, or when a
-    /// write fails; after that every call that writes is refused until the state is opened again.
-    pub fn commit(&self, blocks: &[CertifiedBlock]) -> Result<Committed, StateError> {
-        let _ = blocks;
-        Err(LATER())
+        let _writer = self.writer.lock();
+        self.check_running().map_err(BlockFault::Unavailable)?;
+        if self.holds(block) {
+            return Ok(());
+        }
+        check::same_transactions(block, txs)?;
+        let candidates = txs.iter().map(|tx| candidate(tx));
+        let overlay = self.execute(block, candidates)?;
+        self.keep(overlay).map_err(BlockFault::Unavailable)?;
+        Ok(())
     }
 
     /// [`State::commit`] of one old block while catching up.
@@ -159,191 +218,138 @@ impl State {
         self.commit(std::slice::from_ref(block))
     }
 
-    /// Whether the block is held as an overlay or is the committed tip: whether a child can be executed.
-    pub fn can_extend(&self, id: &BlockId) -> bool {
-        let _ = id;
-        false
-    }
-    /// An uncommitted block that has been executed.
-    pub fn uncommitted(&self, id: &BlockId) -> Option<Arc<Block>> {
-        let _ = id;
-        None
-    }
-    /// Number of uncommitted blocks held.
-    pub fn overlays(&self) -> usize {
-        0
+    /// Executes a block whose validity a commit certificate attests. That it fails here can only mean that
+    /// this node is wrong.
+    pub(crate) fn execute_certified(&self, block: &Arc<Block>) -> Result<Arc<Overlay>, StateError> {
+        let candidates = block.transactions().iter().map(|signed| attested(signed));
+        self.execute(block, candidates).map(Arc::new).map_err(|fault| match fault {
+            BlockFault::Unavailable(error) => error,
+            fault => StateError::Diverged { block: block.id(), fault: Box::new(fault) },
+        })
     }
 
-    /// The header at `height`; `None` above the tip.
-    ///
-    /// # Errors
-    /// When storage fails; so for every query below.
-    pub fn header(&self, height: Height) -> Result<Option<Header>, StateError> {
-        let _ = height;
-        Err(LATER())
-    }
-    /// The header of a committed block.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn header_by_id(&self, id: &BlockId) -> Result<Option<Header>, StateError> {
-        let _ = id;
-        Err(LATER())
-    }
-    /// The height of a committed block.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn height_of(&self, id: &BlockId) -> Result<Option<Height>, StateError> {
-        let _ = id;
-        Err(LATER())
-    }
-    /// The block at `height`.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn block(&self, height: Height) -> Result<Option<Block>, StateError> {
-        let _ = height;
-        Err(LATER())
-    }
-    /// A committed block by its id.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn block_by_id(&self, id: &BlockId) -> Result<Option<Block>, StateError> {
-        let _ = id;
-        Err(LATER())
-    }
-    /// The commit certificate that names exactly the block at `height`. `None` also for a block that was
-    /// committed as an ancestor: see [`State::finality`].
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn certificate(&self, height: Height) -> Result<Option<CommitCert>, StateError> {
-        let _ = height;
-        Err(LATER())
-    }
-    /// The nearest header at or above `height` with a certificate of its own.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn finality(&self, height: Height) -> Result<Option<FinalHeader>, StateError> {
-        let _ = height;
-        Err(LATER())
-    }
-    /// The newest header with a certificate of its own; `None` while only block 0 exists.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn newest_final(&self) -> Result<Option<FinalHeader>, StateError> {
-        Err(LATER())
-    }
-    /// The newest commit certificate; after a crash between the blocks of one commit it may name a block
-    /// above the tip.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn newest_certificate(&self) -> Result<Option<CommitCert>, StateError> {
-        Err(LATER())
-    }
-    /// Where a transaction landed.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn transaction(&self, id: &TxId) -> Result<Option<TxLocation>, StateError> {
-        let _ = id;
-        Err(LATER())
-    }
-    /// A committed transaction with its signatures.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn transaction_body(
+    /// Executes `block` on its parent and compares every field of its header.
+    fn execute<'a>(
         &self,
-        id: &TxId,
-    ) -> Result<Option<(TxLocation, Arc<SignedTransaction>)>, StateError> {
-        let _ = id;
-        Err(LATER())
+        block: &Arc<Block>,
+        candidates: impl Iterator<Item = Candidate<'a>>,
+    ) -> Result<Overlay, BlockFault> {
+        let header = block.header();
+        let (head, view) = self.state_after(Some(header.parent)).map_err(BlockFault::Unavailable)?;
+        check::before_execution(block, &head, &self.rules)?;
+        let mut execution = Execution::new(&self.rules, &view, &head, header.time_ms);
+        for (index, candidate) in candidates.enumerate() {
+            execution.apply(&candidate).map_err(|halt| match halt {
+                Halt::Refused(refusal) => BlockFault::Transaction { index, id: candidate.id, refusal },
+                Halt::Failed(error) => BlockFault::Unavailable(error),
+            })?;
+        }
+        let executed = execution.finish().map_err(BlockFault::Unavailable)?;
+        check::roots(header, &executed.roots)?;
+        Ok(overlay(block.clone(), executed))
     }
-    /// The record at `seq`.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn record(&self, seq: u64) -> Result<Option<Record>, StateError> {
-        let _ = seq;
-        Err(LATER())
+
+    /// Whether exactly this block, transactions included, has been executed or is the committed tip.
+    fn holds(&self, block: &Block) -> bool {
+        let live = self.live.read();
+        let id = block.id();
+        live.overlays.get(&id).is_some_and(|held| held.block.transactions() == block.transactions())
+            || (live.head.id == id && block.matches_tx_root())
     }
-    /// The records of a proof; the first is the canonical one.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn records_by_proof(&self, proof: &ProofId) -> Result<Option<Matches>, StateError> {
-        let _ = proof;
-        Err(LATER())
+
+    /// The block `parent` and the state after it; the committed tip for `None`.
+    fn state_after(&self, parent: Option<BlockId>) -> Result<(Arc<Head>, View<'_>), StateError> {
+        let live = self.live.read();
+        let mut at = parent.unwrap_or(live.head.id);
+        let mut chain: Vec<Arc<Overlay>> = Vec::new();
+        while at != live.head.id {
+            let overlay = live.overlays.get(&at).ok_or(StateError::UnknownParent { block: at })?;
+            at = overlay.head.header.parent;
+            chain.push(overlay.clone());
+        }
+        let head = chain.first().map_or_else(|| live.head.clone(), |newest| Arc::new(newest.head.clone()));
+        Ok((head, View { store: self.store.as_ref(), chain }))
     }
-    /// The records of a root, whoever sent them.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn records_by_root(&self, root: &Hash) -> Result<Option<Matches>, StateError> {
-        let _ = root;
-        Err(LATER())
+
+    fn header_of(&self, slot: &Slot, time_ms: u64, executed: &Executed) -> Header {
+        let roots = &executed.roots;
+        Header {
+            version: HEADER_VERSION,
+            chain: self.rules.chain,
+            epoch: slot.epoch,
+            view: slot.view,
+            height: slot.height,
+            parent: slot.parent,
+            parent_view: slot.parent_view,
+            time_ms,
+            proposer: slot.proposer,
+            tx_root: roots.tx_root,
+            tx_count: roots.tx_count,
+            state_root: roots.state_root,
+            anchors_root: roots.anchors_root,
+            anchors_size: roots.anchors_size,
+            anchors_sha256: roots.anchors_sha256,
+            history_root: roots.history_root,
+            validators: self.rules.set_digest,
+            next_validators: self.rules.set_digest,
+        }
     }
-    /// The records one sender anchored under a reference. Empty references are not indexed.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn records_by_reference(
-        &self,
-        sender: &Address,
-        reference: &str,
-    ) -> Result<Option<Matches>, StateError> {
-        let _ = (sender, reference);
-        Err(LATER())
+
+    /// Keeps an overlay, giving up the oldest one that nothing builds on when there is no room.
+    fn keep(&self, overlay: Overlay) -> Result<(), StateError> {
+        let mut live = self.live.write();
+        let id = overlay.head.id;
+        if live.overlays.len() >= OVERLAYS_MAX && !live.overlays.contains_key(&id) {
+            let parents: std::collections::HashSet<BlockId> = live
+                .overlays
+                .values()
+                .map(|held| held.head.header.parent)
+                .chain([overlay.head.header.parent])
+                .collect();
+            let victim = live
+                .overlays
+                .iter()
+                .filter(|(held, _)| !parents.contains(held))
+                .min_by_key(|(held, overlay)| (overlay.head.header.view, **held))
+                .map(|(held, _)| *held);
+            let count = live.overlays.len();
+            let victim = victim.ok_or(StateError::TooManyUncommitted { count })?;
+            live.overlays.remove(&victim);
+        }
+        live.overlays.insert(id, Arc::new(overlay));
+        Ok(())
     }
-    /// The records of a transaction, in order; empty when it is unknown or carried no proofs.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn records_by_tx(&self, id: &TxId) -> Result<Vec<Record>, StateError> {
-        let _ = id;
-        Err(LATER())
+
+    pub(crate) fn check_running(&self) -> Result<(), StateError> {
+        match &self.live.read().halted {
+            None => Ok(()),
+            Some(why) => Err(StateError::Halted { why: why.clone() }),
+        }
     }
-    /// A page of at most `limit` records (never more than [`crate::QUERY_PAGE_MAX`]) from `cursor` on.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn list(&self, filter: &ListFilter, cursor: Option<u64>, limit: usize) -> Result<Page, StateError> {
-        let _ = (filter, cursor, limit);
-        Err(LATER())
-    }
-    /// The record at `seq` with its path to the newest header that has a certificate of its own. `None` when
-    /// there is no such record, or no such header covers it yet.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn anchor_proof(&self, seq: u64) -> Result<Option<AnchorProof>, StateError> {
-        let _ = seq;
-        Err(LATER())
-    }
-    /// The same against the header at `height`, which must have a certificate of its own.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn anchor_proof_at(&self, seq: u64, height: Height) -> Result<Option<AnchorProof>, StateError> {
-        let _ = (seq, height);
-        Err(LATER())
-    }
-    /// A registered identity, with the heights each of its keys served.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn identity(&self, address: &Address) -> Result<Option<Identity>, StateError> {
-        let _ = address;
-        Err(LATER())
-    }
-    /// Sizes of the logs at the tip.
-    pub fn log_sizes(&self) -> LogSizes {
-        LogSizes { anchors: 0, history: 0 }
+}
+
+fn overlay(block: Arc<Block>, executed: Executed) -> Overlay {
+    let head = Head {
+        id: block.id(),
+        header: Arc::new(block.header().clone()),
+        logs: executed.logs,
+        tree_version: executed.tree_version,
+    };
+    Overlay { block, head, transactions: executed.transactions, effects: executed.effects }
+}
+
+fn candidate(tx: &AuthenticatedTx) -> Candidate<'_> {
+    Candidate { signed: &tx.signed, id: tx.id, bytes: tx.bytes, keys: Some(&tx.keys) }
+}
+
+fn attested(signed: &SignedTransaction) -> Candidate<'_> {
+    let bytes = borsh::object_length(signed).unwrap_or(usize::MAX);
+    Candidate { signed, id: signed.transaction.id(), bytes, keys: None }
+}
+
+fn unavailable(error: StateError) -> TxRefusal {
+    match error {
+        StateError::UnknownParent { block } => TxRefusal::UnknownParent { block },
+        other => TxRefusal::Unavailable { why: other.to_string() },
     }
 }
