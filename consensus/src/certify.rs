@@ -15,7 +15,8 @@ pub(crate) const VIEWS_AHEAD_MAX: u64 = 8;
 /// spares its block.
 const VOTE_VIEWS_BEHIND: u64 = 1;
 /// Views behind the current one in which commit votes are counted. They come a message delay after the
-/// certificate that ends their view, and later still when they had to be repeated.
+/// certificate that ends their view, and later still when they had to be repeated. Those of the highest
+/// certificate count however many views were given up since: rule R repeats exactly them.
 const COMMIT_VOTE_VIEWS_BEHIND: u64 = 8;
 
 impl Replica {
@@ -55,7 +56,9 @@ impl Replica {
 
     pub(crate) fn on_commit_vote(&mut self, vote: CommitVote) -> Result<(), Reject> {
         self.check_epoch(vote.epoch)?;
-        self.check_window(vote.view, COMMIT_VOTE_VIEWS_BEHIND)?;
+        if vote.view != self.high_qc.view() {
+            self.check_window(vote.view, COMMIT_VOTE_VIEWS_BEHIND)?;
+        }
         if self.commit_cert.as_ref().is_some_and(|known| known.view >= vote.view) {
             return Err(Reject::Known);
         }
@@ -157,7 +160,7 @@ impl Replica {
             return;
         }
         self.commit_cert = Some(Arc::clone(certificate));
-        self.commit_votes.drop_below(certificate.view.next());
+        self.commit_votes.keep_from(certificate.view.next(), None);
         self.raise_high_qc(&BlockCert::Commit(Arc::clone(certificate))); // H
         self.advance(certificate.view.next()); // A
     }
@@ -196,8 +199,9 @@ impl Replica {
         self.view = to;
         self.proposals.clear();
         self.timeouts.clear();
-        self.votes.drop_below(View::new(to.get().saturating_sub(VOTE_VIEWS_BEHIND)));
-        self.commit_votes.drop_below(View::new(to.get().saturating_sub(COMMIT_VOTE_VIEWS_BEHIND)));
+        self.votes.keep_from(View::new(to.get().saturating_sub(VOTE_VIEWS_BEHIND)), None);
+        let oldest = View::new(to.get().saturating_sub(COMMIT_VOTE_VIEWS_BEHIND));
+        self.commit_votes.keep_from(oldest, Some(self.high_qc.view()));
         self.forget_unproven_wants();
         self.enter_view();
     }

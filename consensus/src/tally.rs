@@ -77,9 +77,9 @@ impl<P: Phase> Tally<P> {
         Ok(Counted { certificate, evidence, power: bucket.power })
     }
 
-    /// Forgets the views below `oldest`.
-    pub(crate) fn drop_below(&mut self, oldest: View) {
-        self.views = self.views.split_off(&oldest);
+    /// Forgets the views below `oldest`, but not `also`.
+    pub(crate) fn keep_from(&mut self, oldest: View, also: Option<View>) {
+        self.views.retain(|view, _| *view >= oldest || Some(*view) == also);
     }
 
     /// The power of the validators that voted for anything in `view`.

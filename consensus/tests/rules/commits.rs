@@ -165,3 +165,25 @@ fn a_follower_commits_and_signs_nothing() {
     assert_eq!(got, ["commit a,b", "timer Idle 60000"]);
     assert_eq!(bench.disk.writes, 0);
 }
+
+#[test]
+fn the_tree_is_bounded_and_opens_again_with_a_commit() {
+    let mut bench = Bench::new(3);
+    let world = bench.world.clone();
+    let blocks = chain(&world, 130);
+    let justify = |at: usize| if at == 0 { world.root_cert() } else { world.qc(&blocks[at - 1]) };
+    for (at, block) in blocks.iter().take(128).enumerate() {
+        bench.accept(block, justify(at), None);
+    }
+    let whole = || proposal(world.proposal(&blocks[128], justify(128), None));
+    assert_eq!(bench.refuses("one more", whole()), Reject::TreeFull { held: 128 });
+    bench.give(commit_cert(world.commit_cert(&blocks[126]))).expect("final");
+    bench.give(whole()).expect("there is room again");
+    // A fork does not fill it: the oldest block that nothing important builds on makes room.
+    let mut bench = Bench::new(3);
+    for n in 0..200 {
+        let fork = world.child(&world.root, 0, n + 2, &[n]);
+        let tc = world.tc(cairn_types::View::new(n + 1), world.root_cert());
+        bench.give(proposal(world.proposal(&fork, world.root_cert(), Some(tc)))).expect("there is room");
+    }
+}

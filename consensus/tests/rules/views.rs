@@ -236,3 +236,18 @@ fn a_payload_that_comes_after_the_view_was_given_up_is_neither_proposed_nor_repe
     let got = bench.give(Input::Connected(ValidatorIndex(1))).expect("connected");
     assert_eq!(got, ["to 1: timeout 1 signs 0 carries 0", "to 1: status"]);
 }
+
+#[test]
+fn commit_votes_of_the_highest_certificate_count_however_many_views_were_given_up() {
+    let mut bench = Bench::new(3);
+    let world = bench.world.clone();
+    let a = world.child(&world.root, 0, 1, &[1]);
+    bench.name(&a);
+    bench.accept(&a, world.root_cert(), None);
+    bench.give(certificate(world.qc(&a))).expect("to view 2");
+    bench.give(bench.commit_vote(0, &a)).expect("counted");
+    bench.give(timeout_cert(world.tc(View::new(40), world.qc(&a)))).expect("to view 41");
+    bench.give(bench.commit_vote(3, &a)).expect("ours, repeated");
+    let got = bench.give(bench.commit_vote(1, &a)).expect("the quorum");
+    assert!(got.contains(&"commit a".to_owned()), "{got:?}");
+}
