@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::tests::{History, OWNER, STEPS, blocks_to_commit};
 use super::*;
 use crate::faulty_files::{CrashMode, FaultyDisk};
@@ -10,10 +12,14 @@ use crate::faulty_files::{CrashMode, FaultyDisk};
 /// Small segments, so that the run opens and retires many.
 const SEGMENT: u64 = 3_000;
 
+/// Not a divisor of anything else, so that appends end before, at and after what is allocated.
+const EXTENT: u64 = 1_300;
+
 /// Drives `history` until the disk fails; gives the number of acknowledged steps.
 fn run(disk: &FaultyDisk, history: &History, from: usize) -> Option<usize> {
     let (mut journal, _) = Journal::open_in(Box::new(disk.files()), OWNER).ok()?;
     journal.log.segment_bytes = SEGMENT;
+    journal.log.extent_bytes = EXTENT;
     for (at, step) in history.steps.iter().enumerate().skip(from) {
         if journal.write(&step.record, &step.certificates, &step.bodies).is_err() {
             assert!(
@@ -168,6 +174,39 @@ fn what_a_restarted_process_has_read_survives_the_power_cut_that_follows() {
                 contents.record, seen,
                 "operation {operation}, {mode:?}: signed by a record that is gone"
             );
+        }
+    }
+}
+
+fn crash_modes() -> impl Strategy<Value = Option<CrashMode>> {
+    prop::sample::select(vec![
+        None,
+        Some(CrashMode::LoseUnsynced),
+        Some(CrashMode::Torn),
+        Some(CrashMode::Subset),
+        Some(CrashMode::KeepAll),
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Crash upon crash, power cuts and mere restarts mixed, at any operation of opening and writing.
+    #[test]
+    fn a_life_of_crashes_loses_nothing(
+        crashes in prop::collection::vec((0u64..60, crash_modes(), any::<u64>()), 1..12)
+    ) {
+        let history = History::new(60);
+        let disk = fresh_disk();
+        let mut acknowledged = 0;
+        for (operation, mode, seed) in crashes {
+            disk.fail_at(operation);
+            acknowledged = run(&disk, &history, acknowledged).unwrap_or(acknowledged);
+            match mode {
+                Some(mode) => disk.crash(mode, seed),
+                None => disk.restart(),
+            }
+            acknowledged = check(&disk, &history, acknowledged, &format!("{operation} {mode:?} {seed}"));
         }
     }
 }

@@ -93,7 +93,7 @@ impl Journal {
     pub fn create_in(mut files: Box<dyn Files>, owner: Owner) -> Result<Self, JournalFault> {
         let place = files.place();
         let fault = |source| JournalFault::Io { place: place.clone(), doing: "creating the journal", source };
-        let first = segment_start(owner, 1).map_err(fault)?;
+        let first = segment_start(owner, 1, 0).map_err(fault)?;
         if holds_journal(files.as_mut(), &first).map_err(fault)? {
             return Err(JournalFault::Exists { place: place.clone() });
         }
@@ -212,7 +212,7 @@ impl Journal {
             owner: self.owner,
             record: self.record.clone(),
             certificates: self.named.iter().map(|(_, bytes)| bytes.to_vec()).collect(),
-            bodies: found.bodies,
+            bodies: found.bodies.concat(),
         })
     }
 
@@ -345,7 +345,7 @@ fn contents_of(record: &SafetyRecord, found: &mut LogContents) -> JournalContent
     let bytes =
         |named: Option<(_, Hash)>| named.and_then(|(_, digest)| found.certificates.get(&digest).cloned());
     let (high_qc, high_tc) = (bytes(record.high_qc), bytes(record.high_tc));
-    let bodies = std::mem::take(&mut found.bodies);
+    let bodies = std::mem::take(&mut found.bodies).concat();
     JournalContents { record: record.clone(), high_qc, high_tc, bodies }
 }
 

@@ -34,5 +34,5 @@ pub use fault::JournalFault;
 pub use faulty_files::{CrashMode, FaultyDisk, FaultyFiles};
 pub use files::{DiskFiles, Files};
 pub use journal::{Journal, JournalContents, Owner};
-pub use log::{FRAME_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES};
+pub use log::{EXTENT_BYTES, FRAME_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES};
 pub use watermark::Watermark;

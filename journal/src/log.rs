@@ -5,7 +5,9 @@
 //! segment = frame*                      the first one is a header
 //! frame   = u8 kind ‖ u32 length ‖ u32 CRC-32 of (segment number ‖ offset ‖ kind ‖ length ‖ payload) ‖ payload
 //! ```
-//! The checksum covers the frame's place, so a whole frame in the wrong place is damage too.
+//! The checksum covers the frame's place, so a whole frame in the wrong place is damage too. The record
+//! says where the last segment ends, each segment's header where the one before it ended; the file goes on
+//! with zeros, so that most appends overwrite and their sync has no file length to make durable.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -23,6 +25,8 @@ use crate::slots::check_owner;
 /// A segment is closed once it is this long. Small enough that committed bodies leave the disk soon, large
 /// enough that the two extra syncs of a new segment are rare.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
+/// A segment grows by this much at once, in zeros: some eighty views of a small network.
+pub const EXTENT_BYTES: u64 = 1 << 20;
 /// All segments together, at most. Reached only when blocks are voted for and none is committed for
 /// hundreds of full blocks; further votes are then refused, timeouts are not.
 pub const LOG_BYTES_MAX: u64 = 1 << 30;
@@ -57,6 +61,8 @@ struct SegmentHeader {
     version: u16,
     owner: Owner,
     number: u64,
+    /// Where segment `number - 1` ended; 0 in the first.
+    previous_bytes: u64,
 }
 
 /// A segment's file name.
@@ -110,9 +116,10 @@ impl Frames {
 }
 
 /// The header frame that starts a segment.
-pub(crate) fn segment_start(owner: Owner, number: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn segment_start(owner: Owner, number: u64, previous_bytes: u64) -> io::Result<Vec<u8>> {
     let mut frames = Frames { segment: number, start: 0, bytes: Vec::new() };
-    frames.push(Kind::Header, &encode(&SegmentHeader { version: SEGMENT_VERSION, owner, number }))?;
+    let header = SegmentHeader { version: SEGMENT_VERSION, owner, number, previous_bytes };
+    frames.push(Kind::Header, &encode(&header))?;
     Ok(frames.bytes)
 }
 
@@ -144,6 +151,8 @@ fn read_frames(number: u64, bytes: &[u8]) -> Result<Vec<(Kind, &[u8])>, String> 
 struct Segment {
     number: u64,
     bytes: u64,
+    /// Length of the file, zeros included.
+    allocated: u64,
     bodies: BTreeMap<BlockId, Height>,
 }
 
@@ -156,6 +165,8 @@ pub(crate) struct BlockLog {
     retired: Vec<u64>,
     /// Length from which a segment is closed.
     pub(crate) segment_bytes: u64,
+    /// What a segment grows by.
+    pub(crate) extent_bytes: u64,
     /// Bound on all segments together.
     pub(crate) log_bytes_max: u64,
 }
@@ -164,7 +175,8 @@ pub(crate) struct BlockLog {
 #[derive(Debug, Default)]
 pub(crate) struct LogContents {
     pub(crate) certificates: BTreeMap<Hash, Vec<u8>>,
-    pub(crate) bodies: Vec<Arc<Block>>,
+    /// By segment, oldest first.
+    pub(crate) bodies: Vec<Vec<Arc<Block>>>,
 }
 
 impl BlockLog {
@@ -172,9 +184,15 @@ impl BlockLog {
     pub(crate) fn fresh(owner: Owner, length: u64) -> Self {
         Self {
             owner,
-            segments: VecDeque::from([Segment { number: 1, bytes: length, bodies: BTreeMap::new() }]),
+            segments: VecDeque::from([Segment {
+                number: 1,
+                bytes: length,
+                allocated: length,
+                bodies: BTreeMap::new(),
+            }]),
             retired: Vec::new(),
             segment_bytes: SEGMENT_BYTES,
+            extent_bytes: EXTENT_BYTES,
             log_bytes_max: LOG_BYTES_MAX,
         }
     }
@@ -210,10 +228,15 @@ impl BlockLog {
     ) -> Result<(Self, LogContents), JournalFault> {
         let mut log = Self { segments: VecDeque::new(), ..Self::fresh(owner, 0) };
         let mut contents = LogContents::default();
-        for number in span.first..=span.active {
-            let limit = (number == span.active).then_some(span.length);
-            log.segments.push_back(read_segment(files, owner, number, limit, &mut contents)?);
+        let mut length = span.length;
+        for number in (span.first..=span.active).rev() {
+            let read = read_segment(files, owner, number, length)?;
+            length = read.previous_bytes;
+            log.segments.push_front(read.segment);
+            contents.certificates.extend(read.certificates);
+            contents.bodies.push(read.bodies);
         }
+        contents.bodies.reverse();
         if log.segments.is_empty() {
             let what = format!("the record names segments {} to {}", span.first, span.active);
             return Err(JournalFault::Damaged { place: files.place(), what });
@@ -254,7 +277,7 @@ impl BlockLog {
         if length >= self.segment_bytes {
             let used_up = || io::Error::other("segment numbers are used up");
             let segment = active.checked_add(1).ok_or_else(used_up)?;
-            frames = Frames { segment, start: 0, bytes: segment_start(self.owner, segment)? };
+            frames = Frames { segment, start: 0, bytes: segment_start(self.owner, segment, length)? };
             named.iter().try_for_each(|(_, bytes)| frames.push(Kind::Certificate, bytes))?;
         } else {
             fresh.iter().try_for_each(|bytes| frames.push(Kind::Certificate, bytes))?;
@@ -275,14 +298,25 @@ impl BlockLog {
         if opens {
             files.create(&name)?;
         }
-        files.write_at(&name, frames.start, &frames.bytes)?;
+        let allocated = if opens { 0 } else { self.segments.back().map_or(0, |active| active.allocated) };
+        let grown = frames.end().saturating_add(self.extent_bytes);
+        if frames.end() > allocated {
+            let zeros = usize::try_from(self.extent_bytes).unwrap_or(0);
+            let mut bytes = frames.bytes.clone();
+            bytes.resize(bytes.len().saturating_add(zeros), 0);
+            files.write_at(&name, frames.start, &bytes)?;
+        } else {
+            files.write_at(&name, frames.start, &frames.bytes)?;
+        }
         files.sync(&name)?;
         if opens {
             files.sync_directory()?;
-            self.segments.push_back(Segment { number: frames.segment, bytes: 0, bodies: BTreeMap::new() });
+            let bodies = BTreeMap::new();
+            self.segments.push_back(Segment { number: frames.segment, bytes: 0, allocated: 0, bodies });
         }
         if let Some(active) = self.segments.back_mut() {
             active.bytes = frames.end();
+            active.allocated = if frames.end() > allocated { grown } else { allocated };
             active.bodies.extend(bodies.iter().map(|body| (body.id(), body.header().height)));
         }
         Ok(())
@@ -319,20 +353,26 @@ fn cut(files: &mut dyn Files, name: &str, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads one segment, the active one up to `limit`.
+/// What one segment holds.
+struct SegmentContents {
+    segment: Segment,
+    previous_bytes: u64,
+    certificates: BTreeMap<Hash, Vec<u8>>,
+    bodies: Vec<Arc<Block>>,
+}
+
+/// Reads the first `length` bytes of a segment, every one of which must be whole.
 fn read_segment(
     files: &mut dyn Files,
     owner: Owner,
     number: u64,
-    limit: Option<u64>,
-    contents: &mut LogContents,
-) -> Result<Segment, JournalFault> {
+    length: u64,
+) -> Result<SegmentContents, JournalFault> {
     let (place, name) = (files.place(), segment_name(number));
     let damaged = |what: String| JournalFault::Damaged { place: place.clone(), what };
     let fault = |source| JournalFault::Io { place: place.clone(), doing: "reading the block log", source };
     let bytes = files.read(&name).map_err(fault)?;
     let bytes = bytes.ok_or_else(|| damaged(format!("{name} is missing")))?;
-    let length = limit.unwrap_or(bytes.len() as u64);
     let synced = usize::try_from(length)
         .ok()
         .and_then(|length| bytes.get(..length))
@@ -346,19 +386,24 @@ fn read_segment(
     if header.version != SEGMENT_VERSION || header.number != number {
         return Err(damaged(format!("{name} is segment {} of version {}", header.number, header.version)));
     }
-    let mut bodies = BTreeMap::new();
+    let mut read = SegmentContents {
+        segment: Segment { number, bytes: length, allocated: length, bodies: BTreeMap::new() },
+        previous_bytes: header.previous_bytes,
+        certificates: BTreeMap::new(),
+        bodies: Vec::new(),
+    };
     for (kind, payload) in frames {
         match kind {
             Kind::Header => return Err(damaged(format!("{name} has a second header"))),
             Kind::Certificate => {
-                contents.certificates.insert(digest_of_bytes(payload), payload.to_vec());
+                read.certificates.insert(digest_of_bytes(payload), payload.to_vec());
             }
             Kind::Body => {
                 let body: Block = decode(payload).map_err(|error| damaged(format!("{name}: {error}")))?;
-                bodies.insert(body.id(), body.header().height);
-                contents.bodies.push(Arc::new(body));
+                read.segment.bodies.insert(body.id(), body.header().height);
+                read.bodies.push(Arc::new(body));
             }
         }
     }
-    Ok(Segment { number, bytes: length, bodies })
+    Ok(read)
 }
