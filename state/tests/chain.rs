@@ -5,8 +5,8 @@ mod support;
 use std::sync::Arc;
 
 use cairn_state::{
-    BlockFault, FaultMoment, HeaderField, ListFilter, MemoryStorage, RocksStorage, State, StateError, Storage,
-    StorageError, Table, TxRefusal,
+    BlockFault, FaultMoment, HeaderField, ListFilter, MemoryStorage, RocksStorage, State, StateError,
+    Storage, StorageError, Table, TxRefusal,
 };
 use cairn_types::log::TreeHash;
 use cairn_types::tree::root_from_path;
@@ -72,8 +72,11 @@ fn every_header_field_is_compared() {
             }
             fault => panic!("{expected:?}: {fault}"),
         }
-        assert!(matches!(b.commit(&[certified(&bad)]), Err(StateError::Diverged { .. } | StateError::NotNext { .. })
-            | Err(StateError::CertificateMismatch { .. })));
+        assert!(matches!(
+            b.commit(&[certified(&bad)]),
+            Err(StateError::Diverged { .. } | StateError::NotNext { .. })
+                | Err(StateError::CertificateMismatch { .. })
+        ));
     }
     assert_eq!(b.overlays(), 0, "a refused block leaves nothing");
     b.check(&good, &txs).unwrap();
@@ -81,7 +84,10 @@ fn every_header_field_is_compared() {
     let mut header = good.header().clone();
     header.parent = BlockId::new(other);
     let fault = b.check(&Arc::new(Block::new(header, vec![])), &[]).unwrap_err();
-    assert!(matches!(fault, BlockFault::Unavailable(StateError::UnknownParent { .. })) && !fault.blames_proposer());
+    assert!(
+        matches!(fault, BlockFault::Unavailable(StateError::UnknownParent { .. }))
+            && !fault.blames_proposer()
+    );
 }
 
 #[test]
@@ -104,7 +110,8 @@ fn siblings_never_see_one_another_and_only_the_committed_branch_survives() {
         let base = state.tip().header;
         let shared = anchor(1, 1, time);
         let left = state.build(slot_on(&base, 0), time, vec![shared.clone()]).unwrap().block;
-        let right = state.build(slot_on(&base, 1), time, vec![shared.clone(), anchor(2, 2, time)]).unwrap().block;
+        let right =
+            state.build(slot_on(&base, 1), time, vec![shared.clone(), anchor(2, 2, time)]).unwrap().block;
         assert_eq!(right.transactions().len(), 2, "the sibling's transaction is no repetition");
         let top = state.build(slot_on(right.header(), 0), time + 1, vec![shared.clone()]).unwrap();
         assert!(matches!(top.refused[0].1, TxRefusal::Replayed { height, .. } if height == Height::new(1)));
@@ -151,7 +158,8 @@ fn overlays_are_bounded_and_an_ancestor_is_never_given_up() {
 /// Commits two blocks in one call and two more on their own; gives the blocks.
 fn script(state: &State) -> Result<(), StateError> {
     let time = START_MS + 1_000;
-    let one = state.build(slot_on(&state.tip().header, 0), time, vec![anchor(1, 1, time), anchor(2, 2, time)])?;
+    let one =
+        state.build(slot_on(&state.tip().header, 0), time, vec![anchor(1, 1, time), anchor(2, 2, time)])?;
     let op = verified(operation(5, cairn_types::identity::IdentityOp::Register, time), vec![key(5)]);
     let two = state.build(slot_on(one.block.header(), 0), time + 1, vec![op, anchor(3, 3, time)])?;
     let by_descendant = CertifiedBlock { block: one.block, certificate: certificate(&two.block) };
@@ -183,16 +191,24 @@ fn a_fault_at_any_write_leaves_a_whole_state_before_or_after_it() {
                     outcome
                 });
                 assert!(matches!(failed, Err(StateError::Storage(StorageError::Io { .. }))));
-                if power_lost { store.lose_power() } else { store.restart() }
+                if power_lost {
+                    store.lose_power()
+                } else {
+                    store.restart()
+                }
                 let state = open(&store);
                 let height = state.tip().header.height;
                 assert_eq!(Some(state.tip().header.as_ref().clone()), reference.header(height).unwrap());
                 if height == Height::new(1) {
-                    assert_eq!(state.newest_certificate().unwrap().unwrap().block, reference.header(Height::new(2)).unwrap().unwrap().id());
+                    assert_eq!(
+                        state.newest_certificate().unwrap().unwrap().block,
+                        reference.header(Height::new(2)).unwrap().unwrap().id()
+                    );
                 }
                 for next in height.get() + 1..=4 {
                     let block = Arc::new(reference.block(Height::new(next)).unwrap().unwrap());
-                    let certificate = Arc::new(reference.finality(Height::new(next)).unwrap().unwrap().certificate);
+                    let certificate =
+                        Arc::new(reference.finality(Height::new(next)).unwrap().unwrap().certificate);
                     state.apply_certified(&CertifiedBlock { block, certificate }).unwrap();
                 }
                 assert_eq!(without_carried(&store), without_carried(&whole), "write {write}, {moment:?}");
@@ -202,7 +218,11 @@ fn a_fault_at_any_write_leaves_a_whole_state_before_or_after_it() {
 }
 
 fn without_carried(store: &MemoryStorage) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
-    store.contents().into_iter().filter(|(table, key, _)| *table != Table::Meta || key != b"certificate").collect()
+    store
+        .contents()
+        .into_iter()
+        .filter(|(table, key, _)| *table != Table::Meta || key != b"certificate")
+        .collect()
 }
 
 #[test]
@@ -311,7 +331,11 @@ fn records_are_found_by_everything_they_are_known_by() {
         let mut blocks = Vec::new();
         for round in 0..3u64 {
             let time = START_MS + 1_000 * (round + 1);
-            blocks.push(grow(&state, time, vec![anchor(1, 7, time), anchor(2, 7, time), anchor(1, 20 + round, time)]));
+            blocks.push(grow(
+                &state,
+                time,
+                vec![anchor(1, 7, time), anchor(2, 7, time), anchor(1, 20 + round, time)],
+            ));
         }
         let (one, two, chain) = (key(1).address(), key(2).address(), state.chain());
         let by_proof = state.records_by_proof(&proof(7).id(chain, one)).unwrap().unwrap();
@@ -354,7 +378,9 @@ fn lists_page_through_exactly_what_matches() {
             let time = START_MS + 1_000 * (round + 1);
             grow(&state, time, (0..5).map(|n| anchor(n, round * 5 + n, time)).collect());
         }
-        for (sender, kind) in [(None, None), (Some(1), None), (None, Some(ProofKind::Work)), (Some(2), Some(ProofKind::Batch))] {
+        for (sender, kind) in
+            [(None, None), (Some(1), None), (None, Some(ProofKind::Work)), (Some(2), Some(ProofKind::Batch))]
+        {
             for (from, to) in [(None, None), (Some(2), Some(4)), (Some(6), None), (None, Some(0))] {
                 let filter = ListFilter {
                     sender: sender.map(|n| key(n).address()),
@@ -366,7 +392,9 @@ fn lists_page_through_exactly_what_matches() {
                 let mut expected: Vec<u64> = (0..30)
                     .filter(|seq| sender.is_none_or(|n| seq % 5 == n))
                     .filter(|seq| kind.is_none_or(|kind| (seq % 2 == 0) == (kind == ProofKind::Batch)))
-                    .filter(|seq| from.is_none_or(|from| seq / 5 + 1 >= from) && to.is_none_or(|to| seq / 5 < to))
+                    .filter(|seq| {
+                        from.is_none_or(|from| seq / 5 + 1 >= from) && to.is_none_or(|to| seq / 5 < to)
+                    })
                     .collect();
                 assert_eq!(pages(&state, &filter, 3), expected);
                 expected.reverse();
@@ -389,7 +417,12 @@ fn a_full_block_leaves_the_rest_for_later() {
     });
     let built = state.build(slot_on(&state.tip().header, 0), time, txs.collect()).unwrap();
     assert_eq!((built.block.transactions().len(), built.refused.len()), (2, 2));
-    assert!(built.refused.iter().all(|(_, why)| matches!(why, TxRefusal::BlockFull { .. }) && why.may_pass_later()));
+    assert!(
+        built
+            .refused
+            .iter()
+            .all(|(_, why)| matches!(why, TxRefusal::BlockFull { .. }) && why.may_pass_later())
+    );
 }
 
 proptest! {
@@ -462,17 +495,26 @@ fn both_storages_scan_alike() {
     memory.write(&batch, cairn_state::Durability::Synced).unwrap();
     fn collect(store: &dyn Storage, scan: cairn_state::Scan<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut rows = Vec::new();
-        store.scan(scan, &mut |key, value| {
-            rows.push((key.to_vec(), value.to_vec()));
-            std::ops::ControlFlow::Continue(())
-        }).unwrap();
+        store
+            .scan(scan, &mut |key, value| {
+                rows.push((key.to_vec(), value.to_vec()));
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
         rows
     }
-    let starts: Vec<Vec<u8>> = (0..4u8).flat_map(|d| (0..42u64).map(move |n| [vec![d; 32], n.to_be_bytes().to_vec()].concat())).collect();
+    let starts: Vec<Vec<u8>> = (0..4u8)
+        .flat_map(|d| (0..42u64).map(move |n| [vec![d; 32], n.to_be_bytes().to_vec()].concat()))
+        .collect();
     for table in [Table::Records, Table::Roots] {
         for prefix in [vec![], vec![0u8; 32], vec![1; 32], vec![2; 32], vec![255; 32]] {
             for order in [cairn_state::Order::Ascending, cairn_state::Order::Descending] {
-                for from in starts.iter().filter(|start| start.starts_with(&prefix)).map(|s| Some(s.as_slice())).chain([None]) {
+                for from in starts
+                    .iter()
+                    .filter(|start| start.starts_with(&prefix))
+                    .map(|s| Some(s.as_slice()))
+                    .chain([None])
+                {
                     let scan = cairn_state::Scan { table, prefix: &prefix, from, order };
                     assert_eq!(collect(&rocks, scan), collect(&memory, scan), "{scan:?}");
                 }

@@ -63,7 +63,13 @@ pub fn proofs(list: Vec<Proof>) -> Payload {
 }
 
 /// A transaction of `sender`, signed with these keys.
-pub fn tx(chain: ChainId, sender: Address, keys: Vec<KeyRef>, expires_ms: u64, payload: Payload) -> Transaction {
+pub fn tx(
+    chain: ChainId,
+    sender: Address,
+    keys: Vec<KeyRef>,
+    expires_ms: u64,
+    payload: Payload,
+) -> Transaction {
     Transaction { version: TRANSACTION_VERSION, chain, sender, nonce: 1, expires_ms, keys, payload }
 }
 
