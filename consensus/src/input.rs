@@ -38,8 +38,8 @@ pub enum Input {
     /// A link to a validator was just authenticated.
     Connected(ValidatorIndex),
     /// Whether a pooled transaction executes on [`crate::Replica::high_qc`]'s block. To be given when the pool
-    /// gains its first such transaction or loses its last, and again whenever that block has changed: the
-    /// replica then takes the answer to be "no" until told.
+    /// gains its first such transaction or loses its last, and again whenever that block has changed or a
+    /// payload failed or came out empty: the replica then takes the answer to be "no" until told.
     Work(bool),
     /// The block asked for by `RequestPayload`, already executed here.
     PayloadReady {

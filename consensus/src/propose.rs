@@ -73,18 +73,19 @@ impl Replica {
 
     /// Asks for a payload when this replica leads, has a reason and nothing stands in the way.
     pub(crate) fn try_propose(&mut self) {
-        let idle = self.leading.request.is_none() && !self.leading.refused && !self.leading.pacing;
-        if !self.leads() || !idle || !may_propose(&self.record, self.view) {
+        let waits = self.leading.request.is_some() || self.leading.pacing;
+        if !self.leads() || waits || !may_propose(&self.record, self.view) {
             return;
         }
-        let Some((justify, tc)) = self.justification() else { return };
-        if !self.pool_work && !self.may_be_empty() {
-            if self.has_uncommitted_work() && !self.timers.is_armed(TimerKind::Finish) {
+        if self.leading.refused || !(self.pool_work || self.may_be_empty()) {
+            let armed = self.leading.finish_due || self.timers.is_armed(TimerKind::Finish);
+            if !armed && self.has_uncommitted_work() {
                 let quarter_ms = self.config.params.timeout_base_ms >> 2;
                 self.set_timer(TimerKind::Finish, Duration::from_millis(quarter_ms.max(1)));
             }
             return;
         }
+        let Some((justify, tc)) = self.justification() else { return };
         let parent = justify.block();
         let Some(height) = self.tree.executed_height(&parent) else { return };
         let Some(proposer) = self.config.me else { return };

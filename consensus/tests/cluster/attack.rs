@@ -138,7 +138,11 @@ impl Cluster {
         let certs: Vec<BlockCert> = attacker.certs.values().cloned().collect();
         let mut proposals = Vec::new();
         for _ in 0..2 {
-            let Some(justify) = certs.choose(&mut self.rng).cloned() else { break };
+            // The lower of two: building below what is final is what could fork the chain.
+            let picks = [certs.choose(&mut self.rng), certs.choose(&mut self.rng)];
+            let Some(justify) = picks.into_iter().flatten().min_by_key(|cert| cert.view()).cloned() else {
+                break;
+            };
             proposals.extend(self.proposal_on(attacker, view, justify, tc.clone()));
         }
         proposals

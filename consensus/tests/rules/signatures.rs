@@ -158,6 +158,34 @@ fn uncommitted_work_is_finished_with_an_empty_block_after_a_quarter_of_the_base_
 }
 
 #[test]
+fn an_emptied_pool_does_not_keep_a_leader_from_finishing_uncommitted_work() {
+    let mut bench = Bench::new(1);
+    let root = bench.world.root.clone();
+    let a = bench.world.child(&root, 0, 1, &[1]);
+    let b = bench.world.child(a.header(), 1, 2, &[]);
+    bench.name(&a);
+    bench.name(&b);
+    bench.accept(&a, bench.world.root_cert(), None);
+    bench.give(certificate(bench.world.qc(&a))).expect("a certificate");
+    assert_eq!(bench.give(Input::Work(true)).expect("work"), ["build 2 on a"]);
+    let empty = Input::PayloadReady { view: View::new(2), block: b };
+    assert_eq!(bench.give(empty.clone()).expect("the pool emptied meanwhile"), [""; 0]);
+    let finish = bench.fire(TimerKind::Finish);
+    assert_eq!(bench.give(finish).expect("fires"), ["build 2 on a"]);
+    assert_eq!(bench.give(empty).expect("now there is a reason"), ["sync", "propose 2 b qc 1", "vote 2 b"]);
+}
+
+#[test]
+fn a_failed_payload_is_asked_for_again_with_new_work_and_not_before() {
+    let mut bench = Bench::new(0);
+    bench.give(Input::Work(true)).expect("asks");
+    let failed = Input::PayloadFailed { view: View::new(1) };
+    assert_eq!(bench.give(failed.clone()).expect("none"), [""; 0]);
+    assert!(matches!(bench.refuses("nothing was asked", failed), Reject::WrongPayload));
+    assert_eq!(bench.give(Input::Work(true)).expect("asks"), ["timer View 1000", "build 1 on ?"]);
+}
+
+#[test]
 fn the_leader_waits_the_least_interval_from_the_parents_certificate() {
     let mut bench = Bench::new(1);
     bench.world.params.interval_min_ms = 300;
