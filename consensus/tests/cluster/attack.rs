@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cairn_types::certificate::{First, Second};
-use cairn_types::{BlockCert, BlockId, Context, Header, Message, Slot, TimeoutCert, ValidatorIndex, View};
+use cairn_types::{
+    Block, BlockCert, BlockId, Context, Header, Message, Slot, TimeoutCert, ValidatorIndex, View,
+};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -169,7 +171,12 @@ impl Cluster {
         };
         let time_ms = parent.time_ms + self.rng.random_range(0..200);
         let nonce = 1_000_000 + self.now * 16 + u64::from(self.rng.random_range(0..16u8));
-        let block = self.world.block(&parent, slot, time_ms, vec![self.world.transaction(nonce)]);
+        let mut block = self.world.block(&parent, slot, time_ms, vec![self.world.transaction(nonce)]);
+        if self.rng.random_bool(0.2) {
+            // Everything about it is right, but it does not execute to its root.
+            let header = Header { state_root: Context::State.hash(b"wrong"), ..block.header().clone() };
+            block = Arc::new(Block::new(header, block.transactions().to_vec()));
+        }
         let tc = tc.filter(|_| !view.follows(justify.view()));
         Some(Message::Proposal(self.world.proposal(&block, justify, tc)))
     }

@@ -65,7 +65,12 @@ impl Scenario {
             2 => Byzantine::Twin,
             _ => Byzantine::Attacker,
         };
-        Self { seed, n: if seed % 7 == 0 { 7 } else { 4 }, byzantine, follower: seed % 3 == 0 }
+        Self {
+            seed,
+            n: if seed.is_multiple_of(7) { 7 } else { 4 },
+            byzantine,
+            follower: seed.is_multiple_of(3),
+        }
     }
 
     fn build(self) -> Cluster {
@@ -90,6 +95,10 @@ impl Scenario {
                 cluster.attacker = Some(Attacker::new(bad, me, root));
                 cluster.at(START_MS + 100, Event::Attack);
             }
+        }
+        if self.n == 7 && self.byzantine != Byzantine::None {
+            // Seven bear two faults: the second validator says nothing, or is not asked what it did.
+            cluster.nodes[(bad + 3) % 7].honest = false;
         }
         if self.follower {
             cluster.nodes.push(Node::new(None, true, 0));

@@ -144,8 +144,8 @@ fn a_long_gap_is_left_to_range_sync() {
     for at in (50..58).rev() {
         bench.give(Input::BlockFetched { block: blocks[at].clone() }).expect("the rest, by hash");
     }
-    for at in 50..59 {
-        bench.give(valid(&blocks[at])).expect("executed in order");
+    for block in &blocks[50..59] {
+        bench.give(valid(block)).expect("executed in order");
     }
     assert_eq!(bench.replica.committed().1.get(), 59);
 }

@@ -47,12 +47,6 @@ fn an_anchor_is_voted_certified_and_committed() {
             state: "view 2 qc 1 tc 0 committed 0",
         },
         Row {
-            desc: "one vote too many, in the view just left",
-            input: bench.vote(1, &a),
-            expect: &[],
-            state: "view 2 qc 1 tc 0 committed 0",
-        },
-        Row {
             desc: "a commit vote",
             input: bench.commit_vote(0, &a),
             expect: &[],
@@ -74,12 +68,6 @@ fn an_anchor_is_voted_certified_and_committed() {
             desc: "F: final; nothing is left to press on with",
             input: bench.commit_vote(1, &a),
             expect: &["formed cc 1", "commit a", "timer Idle 60000"],
-            state: "view 2 qc 1 tc 0 committed 1",
-        },
-        Row {
-            desc: "late commit votes say nothing new",
-            input: bench.commit_vote(2, &a),
-            expect: &["refused: already known"],
             state: "view 2 qc 1 tc 0 committed 1",
         },
     ];
