@@ -171,7 +171,7 @@ pub enum TimerKind {
     Pace,
     /// The leader's wait of a quarter of the base timeout before an empty block that finishes old work.
     Finish,
-    /// Blocks that are missing are asked for again.
+    /// Blocks that are missing, and checks that could not be answered, are asked for again.
     Repair,
     /// `interval_idle` without a commit: repeat (rule R), and a heartbeat from the leader.
     Idle,

@@ -38,8 +38,9 @@ pub enum Input {
     /// A link to a validator was just authenticated.
     Connected(ValidatorIndex),
     /// Whether a pooled transaction executes on [`crate::Replica::high_qc`]'s block. To be given when the pool
-    /// gains its first such transaction or loses its last, and again whenever that block has changed or a
-    /// payload failed or came out empty: the replica then takes the answer to be "no" until told.
+    /// gains its first such transaction or loses its last, and again whenever that block has changed: the
+    /// replica then takes the answer to be "no" until told. `Work(true)` also makes a leader ask once more for
+    /// a payload that failed or came out empty.
     Work(bool),
     /// The block asked for by `RequestPayload`, already executed here.
     PayloadReady {
@@ -87,4 +88,7 @@ pub enum BlockVerdict {
     TooOld,
     /// Breaks a rule or does not execute to its roots.
     Invalid,
+    /// Cannot be judged now, for instance because its time is far ahead or its parent's state was let go of. The
+    /// replica asks again after a while, if it still holds the block. Every `CheckBlock` must get some verdict.
+    Unjudged,
 }

@@ -123,7 +123,7 @@ impl Replica {
 
     pub(crate) fn on_checked(&mut self, id: BlockId, verdict: BlockVerdict) -> Result<(), Reject> {
         self.tree.checked(id, verdict)?;
-        let repeated = self.record.last_voted == Some((self.view, id)) && verdict != BlockVerdict::Invalid;
+        let repeated = self.record.last_voted == Some((self.view, id));
         if repeated && let Some(vote) = self.stored_vote() {
             // After a restart: the vote is in the record, and its block has just been accepted again.
             self.broadcast(vote);

@@ -112,7 +112,6 @@ impl Replica {
         self.tree.check_room(&self.kept())?;
         let Some(request) = self.leading.request.take() else { return Err(Reject::WrongPayload) };
         if block.is_empty() && !self.may_be_empty() {
-            self.pool_work = false;
             self.leading.refused = true;
             return Ok(());
         }
@@ -128,7 +127,6 @@ impl Replica {
         if view != self.view || self.leading.request.take().is_none() {
             return Err(Reject::WrongPayload);
         }
-        self.pool_work = false;
         self.leading.refused = true;
         Ok(())
     }

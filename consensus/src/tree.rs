@@ -23,6 +23,8 @@ pub(crate) enum Standing {
     Valid,
     /// Executes to its roots, but too late for a vote.
     Late,
+    /// `CheckBlock` could not be answered; to be asked again.
+    Deferred,
     /// Breaks a rule, or descends from a block that does.
     Invalid,
 }
@@ -201,8 +203,21 @@ impl Tree {
             BlockVerdict::Valid => Standing::Valid,
             BlockVerdict::TooOld => Standing::Late,
             BlockVerdict::Invalid => Standing::Invalid,
+            BlockVerdict::Unjudged => Standing::Deferred,
         };
         Ok(())
+    }
+
+    /// Whether any block's check is to be asked for again.
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.nodes.values().any(|node| node.standing == Standing::Deferred)
+    }
+
+    /// Lets those checks be asked for again.
+    pub(crate) fn retry_deferred(&mut self) {
+        for node in self.nodes.values_mut().filter(|node| node.standing == Standing::Deferred) {
+            node.standing = Standing::Held;
+        }
     }
 
     /// Walks from `to` by parent hash down to the committed block (rule F).

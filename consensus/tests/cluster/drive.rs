@@ -256,9 +256,7 @@ impl Cluster {
         let Some(live) = self.nodes[node].live.as_mut() else { return };
         let lag = params.lag_max_ms.saturating_mul(1 << lag_exponent.min(32));
         let verdict = live.executor.check(block, clock.saturating_sub(lag));
-        if let Some(verdict) = verdict {
-            self.turn(node, vec![(None, Input::BlockChecked { id: block.id(), verdict })]);
-        }
+        self.turn(node, vec![(None, Input::BlockChecked { id: block.id(), verdict })]);
     }
 
     pub(crate) fn build(&mut self, node: usize, incarnation: u32, slot: Slot) {

@@ -71,17 +71,17 @@ impl Executor {
     }
 
     /// Executes a block on its parent. The caller has waited until its time is not ahead of the
-    /// clock. `None` when the parent was let go of since, because another block was committed.
-    pub(crate) fn check(&mut self, block: &Arc<Block>, oldest_ms: u64) -> Option<BlockVerdict> {
+    /// clock. `Unjudged` when the parent was let go of since, because another block was committed.
+    pub(crate) fn check(&mut self, block: &Arc<Block>, oldest_ms: u64) -> BlockVerdict {
         let header = block.header();
-        let parent = self.header(&header.parent)?;
+        let Some(parent) = self.header(&header.parent) else { return BlockVerdict::Unjudged };
         let ids: Vec<TxId> = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
         let again = |ids: &[TxId]| ids.iter().any(|id| self.committed_ids.contains(id));
         if header.state_root != next_root(parent.state_root, header.tx_root) || again(&ids) {
-            return Some(BlockVerdict::Invalid);
+            return BlockVerdict::Invalid;
         }
         self.keep(block);
-        Some(if header.time_ms < oldest_ms { BlockVerdict::TooOld } else { BlockVerdict::Valid })
+        if header.time_ms < oldest_ms { BlockVerdict::TooOld } else { BlockVerdict::Valid }
     }
 
     fn keep(&mut self, block: &Block) {

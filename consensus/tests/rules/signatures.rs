@@ -119,6 +119,7 @@ fn an_empty_block_needs_a_reason() {
     bench.give(Input::Work(true)).expect("asks");
     let ready = Input::PayloadReady { view: View::new(1), block: empty };
     assert_eq!(bench.give(ready.clone()).expect("taken"), [""; 0], "the pool emptied meanwhile");
+    bench.give(Input::Work(false)).expect("and the driver says so");
     assert!(!bench.replica.is_working());
     let beat = bench.fire(TimerKind::Idle);
     assert_eq!(bench.give(beat).expect("fires"), ["status", "timer Idle 60000", "build 1 on ?"]);
@@ -170,7 +171,20 @@ fn a_failed_payload_is_asked_for_again_with_new_work_and_not_before() {
     let failed = Input::PayloadFailed { view: View::new(1) };
     assert_eq!(bench.give(failed.clone()).expect("none"), [""; 0]);
     assert!(matches!(bench.refuses("nothing was asked", failed), Reject::WrongPayload));
-    assert_eq!(bench.give(Input::Work(true)).expect("asks"), ["timer View 1000", "build 1 on ?"]);
+    assert_eq!(bench.give(Input::Work(true)).expect("asks"), ["build 1 on ?"]);
+}
+
+#[test]
+fn a_block_that_cannot_be_judged_now_is_checked_again_later() {
+    let mut bench = Bench::new(3);
+    let a = bench.world.child(&bench.world.root.clone(), 0, 1, &[1]);
+    bench.name(&a);
+    bench.give(proposal(bench.world.proposal(&a, bench.world.root_cert(), None))).expect("good");
+    let unjudged = Input::BlockChecked { id: a.id(), verdict: BlockVerdict::Unjudged };
+    assert_eq!(bench.give(unjudged).expect("asked for"), ["timer Repair 1000"]);
+    let repair = bench.fire(TimerKind::Repair);
+    assert_eq!(bench.give(repair).expect("fires"), ["check a k0"]);
+    assert_eq!(bench.give(valid(&a)).expect("checked"), ["sync", "vote 1 a"]);
 }
 
 #[test]
