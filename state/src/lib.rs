@@ -40,4 +40,4 @@ pub use query::{FinalHeader, ListFilter, LogSizes, Matches, Page, QUERY_MATCHES_
 pub use refusal::{BlockFault, HeaderField, TxRefusal};
 pub use rocks::RocksStorage;
 pub use state::{Built, OVERLAYS_MAX, State, Tip};
-pub use storage::{Durability, Order, Scan, Storage, StorageError, Table};
+pub use storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor};

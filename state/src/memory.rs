@@ -1,12 +1,12 @@
 //! Tables in memory: for tests and simulations, with faults to inject.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
 use parking_lot::RwLock;
 
 use crate::batch::Batch;
-use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, prefix_end};
+use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor, prefix_end};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -99,11 +99,7 @@ impl Storage for MemoryStorage {
         Ok(self.inner.read().tables.get(table.index()).and_then(|rows| rows.get(key)).cloned())
     }
 
-    fn scan(
-        &self,
-        scan: Scan<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
         let inner = self.inner.read();
         let Some(rows) = inner.tables.get(scan.table.index()) else { return Ok(()) };
         let end = prefix_end(scan.prefix);

@@ -1,6 +1,5 @@
 //! RocksDB as [`Storage`]: the only file that names it.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
@@ -9,7 +8,7 @@ use rocksdb::{
 };
 
 use crate::batch::Batch;
-use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, prefix_end};
+use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor, prefix_end};
 
 /// One cache for the blocks, indexes and filters of all tables.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
@@ -38,8 +37,16 @@ impl RocksStorage {
     /// # Errors
     /// When another process has it open, the disk fails, or the data is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        Self::open_with_cache(path, BLOCK_CACHE_BYTES)
+    }
+
+    /// [`RocksStorage::open`] with a block cache of this many bytes instead of 64 MiB.
+    ///
+    /// # Errors
+    /// As [`RocksStorage::open`].
+    pub fn open_with_cache(path: impl AsRef<Path>, cache_bytes: usize) -> Result<Self, StorageError> {
         let path = path.as_ref().to_path_buf();
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let cache = Cache::new_lru_cache(cache_bytes);
         let tables =
             Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
         let db = DB::open_cf_descriptors(&database_options(), &path, tables)
@@ -146,11 +153,7 @@ impl Storage for RocksStorage {
         self.db.get_cf(self.family(table)?, key).map_err(|error| fault(&error, "read", &self.path))
     }
 
-    fn scan(
-        &self,
-        scan: Scan<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError> {
+    fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
         let family = self.family(scan.table)?;
         let end = prefix_end(scan.prefix);
         let mut options = ReadOptions::default();

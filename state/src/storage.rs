@@ -162,6 +162,9 @@ pub enum StorageError {
     },
 }
 
+/// What a scan hands each key and value to; it breaks to end the scan.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// Tables of bytes with atomic batches. One writer, many readers.
 pub trait Storage: Send + Sync + 'static {
     /// The value of `key`.
@@ -174,11 +177,7 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the device fails or the data is damaged.
-    fn scan(
-        &self,
-        scan: Scan<'_>,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError>;
+    fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError>;
 
     /// Applies all of `batch` or nothing.
     ///

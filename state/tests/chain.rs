@@ -522,3 +522,15 @@ fn both_storages_scan_alike() {
         }
     }
 }
+
+#[test]
+fn what_a_commit_returned_survives_a_power_cut() {
+    let store = memory();
+    let state = open(&store);
+    script(&state).unwrap();
+    let (tip, contents) = (state.tip(), store.contents());
+    drop(state);
+    store.lose_power();
+    assert_eq!(store.contents(), contents);
+    assert_eq!(open(&store).tip(), tip);
+}

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use cairn_state::{BlockFault, State, TxRefusal};
+use cairn_state::{BlockFault, State, Table, TxRefusal};
 use cairn_types::identity::{IDENTITY_KEYS_MAX, IdentityOp};
 use cairn_types::*;
 use support::*;
@@ -398,4 +398,39 @@ fn identity_changes_far_apart_and_on_forks_give_the_same_root_everywhere() {
     }
     assert_eq!(store_a.contents(), store_b.contents());
     assert_eq!(open(&store_a).tip(), b.tip());
+}
+
+#[test]
+fn replaced_nodes_of_the_map_are_forgotten_after_a_while_and_no_others() {
+    let store = memory();
+    let state = open(&store);
+    for round in 0..1_300u64 {
+        let time = state.tip().header.time_ms + 10;
+        // Only every third block changes the map, so versions have gaps.
+        let txs = if round.is_multiple_of(3) {
+            vec![verified(operation(round, IdentityOp::Register, time), vec![key(round)])]
+        } else {
+            vec![]
+        };
+        grow(&state, time, txs);
+    }
+    let rows = store.contents();
+    let nodes: std::collections::HashSet<_> = rows
+        .iter()
+        .filter(|(table, ..)| *table == Table::TreeNodes)
+        .map(|(_, name, _)| name.clone())
+        .collect();
+    let stale: Vec<_> = rows.iter().filter(|(table, ..)| *table == Table::TreeStale).collect();
+    let oldest = stale.iter().map(|(_, name, _)| u64::from_be_bytes(name[..8].try_into().unwrap())).min();
+    assert!(oldest.is_some_and(|oldest| (1_280 - 1_024 + 1..1_300).contains(&oldest)), "{oldest:?}");
+    assert!(
+        stale.iter().all(|(_, name, _)| nodes.contains(&name[8..])),
+        "a replaced node is listed under its own key"
+    );
+    drop(state);
+    let state = open(&store);
+    for n in (0..1_300).step_by(3) {
+        assert!(state.identity(&key(n).address()).unwrap().is_some());
+    }
+    register(&state, 2_000);
 }

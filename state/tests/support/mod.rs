@@ -8,16 +8,16 @@ use cairn_types::identity::IdentityOp;
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::*;
 
-pub const START_MS: u64 = 1_000_000;
-pub const WINDOW_MS: u64 = 10_000;
+pub(crate) const START_MS: u64 = 1_000_000;
+pub(crate) const WINDOW_MS: u64 = 10_000;
 
-pub fn key(n: u64) -> PublicKey {
+pub(crate) fn key(n: u64) -> PublicKey {
     let mut bytes = vec![7; Scheme::Dilithium3.public_key_bytes()];
     bytes[..8].copy_from_slice(&n.to_le_bytes());
     PublicKey::new(Scheme::Dilithium3, &bytes).unwrap()
 }
 
-pub fn genesis_with(admission: Admission) -> Genesis {
+pub(crate) fn genesis_with(admission: Admission) -> Genesis {
     let mut validators: Vec<Validator> =
         (900..904).map(key).map(|key| Validator { address: key.address(), key, power: 1 }).collect();
     validators.sort_by_key(|validator| validator.address);
@@ -25,26 +25,26 @@ pub fn genesis_with(admission: Admission) -> Genesis {
     Genesis { version: 1, name: "test".into(), time_ms: START_MS, params, admission, validators }
 }
 
-pub fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     genesis_with(Admission::Open)
 }
 
-pub fn memory() -> Arc<MemoryStorage> {
+pub(crate) fn memory() -> Arc<MemoryStorage> {
     Arc::new(MemoryStorage::new())
 }
 
-pub fn open(store: &Arc<MemoryStorage>) -> State {
+pub(crate) fn open(store: &Arc<MemoryStorage>) -> State {
     State::open(store.clone(), &genesis()).unwrap()
 }
 
 /// Runs `body` on both kinds of storage.
-pub fn on_both(body: impl Fn(Arc<dyn Storage>)) {
+pub(crate) fn on_both(body: impl Fn(Arc<dyn Storage>)) {
     body(memory());
     let folder = tempfile::tempdir().unwrap();
     body(Arc::new(RocksStorage::open(folder.path()).unwrap()));
 }
 
-pub fn proof(n: u64) -> Proof {
+pub(crate) fn proof(n: u64) -> Proof {
     Proof {
         kind: if n.is_multiple_of(2) { ProofKind::Batch } else { ProofKind::Work },
         tree: TreeKind::CairnB3V1,
@@ -58,12 +58,12 @@ pub fn proof(n: u64) -> Proof {
     }
 }
 
-pub fn proofs(list: Vec<Proof>) -> Payload {
+pub(crate) fn proofs(list: Vec<Proof>) -> Payload {
     Payload::Proofs(Proofs(list))
 }
 
 /// A transaction of `sender`, signed with these keys.
-pub fn tx(
+pub(crate) fn tx(
     chain: ChainId,
     sender: Address,
     keys: Vec<KeyRef>,
@@ -73,14 +73,14 @@ pub fn tx(
     Transaction { version: TRANSACTION_VERSION, chain, sender, nonce: 1, expires_ms, keys, payload }
 }
 
-pub fn inline(n: u64, expires_ms: u64, payload: Payload) -> Transaction {
+pub(crate) fn inline(n: u64, expires_ms: u64, payload: Payload) -> Transaction {
     let key = key(n);
     tx(genesis().chain(), key.address(), vec![KeyRef::Inline(key)], expires_ms, payload)
 }
 
 /// Declares `tx` verified against `keys`.
 #[expect(clippy::disallowed_methods, reason = "tests have no signatures")]
-pub fn verified(tx: Transaction, keys: Vec<PublicKey>) -> Verified<AuthenticatedTx> {
+pub(crate) fn verified(tx: Transaction, keys: Vec<PublicKey>) -> Verified<AuthenticatedTx> {
     let signatures = keys.iter().map(|_| Signature::new(&[9; 3_309]).unwrap()).collect();
     let id = tx.id();
     let signed = Arc::new(SignedTransaction { transaction: tx, signatures });
@@ -89,27 +89,27 @@ pub fn verified(tx: Transaction, keys: Vec<PublicKey>) -> Verified<Authenticated
 }
 
 /// Resolves the keys of `tx` in the committed state, as a node does, and declares it verified.
-pub fn signed_by_state(state: &State, tx: Transaction) -> Verified<AuthenticatedTx> {
+pub(crate) fn signed_by_state(state: &State, tx: Transaction) -> Verified<AuthenticatedTx> {
     let keys = state.resolve_keys(None, &tx).unwrap();
     verified(tx, keys)
 }
 
 /// One proof from an unregistered sender.
-pub fn anchor(sender: u64, n: u64, time_ms: u64) -> Verified<AuthenticatedTx> {
+pub(crate) fn anchor(sender: u64, n: u64, time_ms: u64) -> Verified<AuthenticatedTx> {
     verified(inline(sender, time_ms + 5_000, proofs(vec![proof(n)])), vec![key(sender)])
 }
 
-pub fn operation(n: u64, op: IdentityOp, time_ms: u64) -> Transaction {
+pub(crate) fn operation(n: u64, op: IdentityOp, time_ms: u64) -> Transaction {
     inline(n, time_ms + 5_000, Payload::Identity(op))
 }
 
-pub fn registered(sender: u64, indexes: &[u16], time_ms: u64, payload: Payload) -> Transaction {
+pub(crate) fn registered(sender: u64, indexes: &[u16], time_ms: u64, payload: Payload) -> Transaction {
     let keys = indexes.iter().copied().map(KeyRef::Registered).collect();
     tx(genesis().chain(), key(sender).address(), keys, time_ms + 5_000, payload)
 }
 
 /// The slot above `parent`, in the view after its own plus `skip`.
-pub fn slot_on(parent: &Header, skip: u64) -> Slot {
+pub(crate) fn slot_on(parent: &Header, skip: u64) -> Slot {
     Slot {
         epoch: Epoch::ZERO,
         view: View::new(parent.view.get() + 1 + skip),
@@ -120,19 +120,19 @@ pub fn slot_on(parent: &Header, skip: u64) -> Slot {
     }
 }
 
-pub fn certificate(block: &Block) -> Arc<CommitCert> {
+pub(crate) fn certificate(block: &Block) -> Arc<CommitCert> {
     let header = block.header();
     let signature = Signature::new(&[5; 100]).unwrap();
     let votes = (0..3).map(|index| (ValidatorIndex(index), signature.clone())).collect();
     Arc::new(CommitCert::new(header.epoch, header.view, block.id(), 4, votes))
 }
 
-pub fn certified(block: &Arc<Block>) -> CertifiedBlock {
+pub(crate) fn certified(block: &Arc<Block>) -> CertifiedBlock {
     CertifiedBlock { block: block.clone(), certificate: certificate(block) }
 }
 
 /// Builds a block on the tip with every transaction, and commits it.
-pub fn grow(state: &State, time_ms: u64, txs: Vec<Verified<AuthenticatedTx>>) -> Arc<Block> {
+pub(crate) fn grow(state: &State, time_ms: u64, txs: Vec<Verified<AuthenticatedTx>>) -> Arc<Block> {
     let built = state.build(slot_on(&state.tip().header, 0), time_ms, txs).unwrap();
     assert_eq!(built.refused, vec![], "every transaction must be valid");
     state.commit(&[certified(&built.block)]).unwrap();
@@ -140,7 +140,7 @@ pub fn grow(state: &State, time_ms: u64, txs: Vec<Verified<AuthenticatedTx>>) ->
 }
 
 /// The refusal of the only transaction offered for the next block.
-pub fn refused(state: &State, time_ms: u64, tx: Verified<AuthenticatedTx>) -> cairn_state::TxRefusal {
+pub(crate) fn refused(state: &State, time_ms: u64, tx: Verified<AuthenticatedTx>) -> cairn_state::TxRefusal {
     let alone = state.dry_run(None, &tx, time_ms).unwrap_err();
     let built = state.build(slot_on(&state.tip().header, 0), time_ms, vec![tx]).unwrap();
     assert_eq!(built.block.transactions().len(), 0);
