@@ -428,6 +428,9 @@ fn info_draws_a_receipt_as_a_tree() {
         "1 signature, 3.4 kB",
         "nothing was checked",
     ]);
+    let json = desk.run(0, "info model.bin.cairn --json").json();
+    assert_eq!((&json["record"]["seq"], &json["record"]["leaves"]), (&0.into(), &3.into()));
+    assert_eq!(json["finality"]["signers"], serde_json::json!([0]));
     desk.write("bad.cairn", "[]");
     desk.run(1, "info bad.cairn").err_has(&["bad.cairn is no receipt"]);
 }

@@ -7,7 +7,7 @@ use cairn_receipt::AnchorReceipt;
 use cairn_types::receipt::{Finality, Receipt};
 use cairn_types::{CommitCert, Header, Record, ValidatorSet, decode};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::cli::output::{bytes, count, time};
 use crate::cli::{Common, files};
@@ -39,18 +39,18 @@ impl Node {
 
 pub(crate) fn run(common: &Common, args: &InfoArgs) -> anyhow::Result<Exit> {
     let text = files::read_text(&args.receipt, "receipt")?;
-    let nodes = match cairn_receipt::parse(&text) {
-        Ok(receipt) => whole(&receipt)?,
+    let (nodes, value) = match cairn_receipt::parse(&text) {
+        Ok(receipt) => (whole(&receipt)?, whole_json(&receipt)?),
         // What `receipt get` writes has no subject; anything else is refused with the fault of a whole receipt.
         Err(fault) => match AnchorReceipt::parse(&text) {
-            Ok(core) => anchor(&core)?,
+            Ok(core) => (anchor(&core)?, anchor_json(&core)?),
             Err(_) => return Err(fault).with_context(|| format!("{} is no receipt", args.receipt.display())),
         },
     };
     let mut tree = format!("{}  {}\n", args.receipt.display(), bytes(text.len() as u64));
     render(&nodes, "", &mut tree);
     tree.push_str("nothing was checked; `cairn verify` does");
-    common.output().show(&tree, &to_json(&nodes));
+    common.output().show(&tree, &value);
     Ok(Exit::Yes)
 }
 
@@ -148,28 +148,72 @@ fn render(nodes: &[Node], indent: &str, text: &mut String) {
     }
 }
 
-fn to_json(nodes: &[Node]) -> Value {
-    let mut object = Map::new();
-    let mut handovers = Vec::new();
-    for node in nodes {
-        let value = match (&node.children[..], node.name) {
-            ([], "hand-over") => {
-                handovers.push(json!(node.value));
-                continue;
-            }
-            ([], _) => json!(node.value),
-            (children, _) => {
-                let mut inner = to_json(children);
-                inner["summary"] = json!(node.value);
-                inner
-            }
-        };
-        object.insert(node.name.replace(' ', "_"), value);
-    }
-    if !handovers.is_empty() {
-        object.insert("hand_overs".to_owned(), Value::Array(handovers));
-    }
-    Value::Object(object)
+fn whole_json(receipt: &Receipt) -> anyhow::Result<Value> {
+    let subject = &receipt.subject;
+    let mut value = anchor_json(&AnchorReceipt::of(receipt))?;
+    value["subject"] = json!({
+        "digest": subject.digest.to_string(),
+        "algorithm": subject.algorithm,
+        "salt": hex::encode(&subject.salt),
+    });
+    value["batch"] = match &receipt.batch {
+        Some(batch) => json!({ "index": batch.index, "steps": batch.path.len() }),
+        None => Value::Null,
+    };
+    value["external"] = json!(receipt.external.len());
+    Ok(value)
+}
+
+fn anchor_json(core: &AnchorReceipt) -> anyhow::Result<Value> {
+    let header = core.header().context("the header is malformed")?;
+    Ok(json!({
+        "record": record_json(&core.record().context("the record is malformed")?),
+        "anchor": { "steps": core.anchor_path.len(), "records": header.anchors_size },
+        "header": {
+            "block": header.id().to_string(),
+            "chain": header.chain.to_string(),
+            "height": header.height.get(),
+            "epoch": header.epoch.get(),
+            "view": header.view.get(),
+            "time_ms": header.time_ms,
+            "proposer": header.proposer.0,
+            "validators": header.validators.to_string(),
+        },
+        "finality": finality_json(&core.finality)?,
+        "hand_overs": core.epochs.len(),
+    }))
+}
+
+fn record_json(record: &Record) -> Value {
+    json!({
+        "seq": record.seq,
+        "proof_id": record.proof_id.to_string(),
+        "kind": record.kind.name(),
+        "tree": record.tree.name(),
+        "root": record.root.to_string(),
+        "leaves": record.leaves,
+        "sender": record.sender.to_string(),
+        "reference": record.reference,
+        "on_behalf_of": record.on_behalf_of.map(|id| id.to_string()),
+        "previous": record.previous.map(|id| id.to_string()),
+        "subject": record.subject.map(|id| id.to_string()),
+        "tx_id": record.tx_id.to_string(),
+        "height": record.height.get(),
+        "time_ms": record.time_ms,
+    })
+}
+
+fn finality_json(finality: &Finality) -> anyhow::Result<Value> {
+    let Finality::Certificate(encoded) = finality else { return Ok(json!({ "checkpoint": true })) };
+    let certificate: CommitCert = decode(encoded).context("the certificate is malformed")?;
+    let signers: Vec<u16> = certificate.signer_indexes().map(|index| index.0).collect();
+    Ok(json!({
+        "epoch": certificate.epoch.get(),
+        "view": certificate.view.get(),
+        "block": certificate.block.to_string(),
+        "signers": signers,
+        "bytes": encoded.len(),
+    }))
 }
 
 #[cfg(test)]

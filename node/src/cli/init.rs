@@ -23,8 +23,8 @@ Examples:
   cairn init --genesis genesis.json                                   a follower
   cairn init --genesis genesis.json --validator-key validator.json    a validator
 
-A validator's safety journal (sign/) is made here, once. Never make a second home for a key that has
-signed, and never restore sign/ from a backup: `cairn signer export` and `import` move a validator.")]
+A validator's safety journal (sign/) is made here, once. Never make a second home for a key that \
+has signed, and never restore sign/ from a backup: `cairn signer export` and `import` move a validator.")]
 pub(crate) struct InitArgs {
     /// The file that defines the chain
     #[arg(long, value_name = "FILE")]

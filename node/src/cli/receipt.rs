@@ -27,8 +27,8 @@ pub(crate) enum ReceiptVerb {
 /// `cairn receipt get`.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["proof", "root", "tx", "reference"])), after_help = "\
-A node knows roots, not leaves: what it gives lacks the way from your file to the root, which `cairn stamp`
-wrote into FILE.cairn. This is for those who built the batch themselves.")]
+A node knows roots, not leaves: what it gives lacks the way from your file to the root, which \
+`cairn stamp` wrote into FILE.cairn. This is for those who built the batch themselves.")]
 pub(crate) struct GetArgs {
     /// By proof id
     #[arg(long, value_name = "HEX")]

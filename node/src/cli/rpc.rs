@@ -19,7 +19,7 @@ const NUMBER_CHARS_MAX: usize = 20;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NodeArgs {
     /// The node's JSON-RPC address [default: that of the home's configuration, else http://127.0.0.1:26657]
-    #[arg(long, env = "CAIRN_URL", value_name = "URL")]
+    #[arg(long, env = "CAIRN_URL", value_name = "URL", hide_env_values = true)]
     url: Option<String>,
 }
 

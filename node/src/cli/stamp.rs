@@ -25,11 +25,11 @@ const FILES_MAX: usize = 1 << 20;
 /// `cairn stamp`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-All files go into one batch, under one root and one signature. FILE.cairn is written beside each file once
-the root is final and the node's answer has been verified against the genesis.
+All files go into one batch, under one root and one signature. FILE.cairn is written beside each \
+file once the root is final and the node's answer has been verified against the genesis.
 
-The sender key is made on first use (~/.config/cairn/sender.json) and asks for a passphrase; unattended
-machines give --passphrase-file or CAIRN_PASSPHRASE_FILE.
+The sender key is made on first use (~/.config/cairn/sender.json) and asks for a passphrase; \
+unattended machines give --passphrase-file or CAIRN_PASSPHRASE_FILE.
 
 Examples:
   cairn stamp model.bin

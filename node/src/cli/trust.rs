@@ -16,7 +16,7 @@ use crate::home::{OPEN_MODE, replace};
 #[derive(Debug, Args)]
 pub(crate) struct GenesisArgs {
     /// The chain's genesis file [default: genesis.json of the home, else the one pinned by the first stamp]
-    #[arg(long, value_name = "FILE", env = "CAIRN_GENESIS")]
+    #[arg(long, value_name = "FILE", env = "CAIRN_GENESIS", hide_env_values = true)]
     genesis: Option<PathBuf>,
 }
 

@@ -28,7 +28,7 @@ Examples:
   cairn verify model.bin --receipt elsewhere.cairn     with another receipt
   cairn verify model.bin.cairn                         the receipt alone, without the file
 
-Exit codes: 0 valid, 1 invalid (the check that failed is named), 4 no genesis, or a checkpoint not pinned.")]
+Exit codes: 0 valid, 1 invalid (the check that failed is named), 4 no genesis or unpinned checkpoint.")]
 pub(crate) struct VerifyArgs {
     /// The file that was stamped, or a receipt to check by itself
     file: PathBuf,
