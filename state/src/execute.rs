@@ -310,10 +310,7 @@ impl<'a> Execution<'a> {
 /// Everything that depends on the transaction and the parameters alone.
 fn check_shape(candidate: &Candidate<'_>, rules: &Rules) -> Result<(), TxRefusal> {
     let tx = &candidate.signed.transaction;
-    tx.check_shape(rules.chain).map_err(|fault| match fault {
-        TxFault::WrongChain { got, expected } => TxRefusal::WrongChain { got, expected },
-        other => TxRefusal::Shape(other),
-    })?;
+    check_own_bytes(tx, rules.chain)?;
     let (got, expected) = (candidate.signed.signatures.len(), tx.keys.len());
     if got != expected {
         return Err(TxRefusal::Shape(TxFault::SignatureCount { got, expected }));
@@ -323,6 +320,14 @@ fn check_shape(candidate: &Candidate<'_>, rules: &Rules) -> Result<(), TxRefusal
         return Err(TxRefusal::TooLarge { got: candidate.bytes, max });
     }
     Ok(())
+}
+
+/// The rules on a transaction's own bytes.
+pub(crate) fn check_own_bytes(tx: &Transaction, chain: ChainId) -> Result<(), TxRefusal> {
+    tx.check_shape(chain).map_err(|fault| match fault {
+        TxFault::WrongChain { got, expected } => TxRefusal::WrongChain { got, expected },
+        other => TxRefusal::Shape(other),
+    })
 }
 
 /// `time < expires <= time + window`.

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::check;
 use crate::commit::Committed;
 use crate::error::StateError;
-use crate::execute::{Candidate, Executed, Execution, Halt, Rules};
+use crate::execute::{Candidate, Executed, Execution, Halt, Rules, check_own_bytes};
 use crate::identity::required_keys;
 use crate::overlay::{Head, Overlay, View};
 use crate::refusal::{BlockFault, TxRefusal};
@@ -122,15 +122,16 @@ impl State {
     }
 
     /// The public key of each entry of `tx.keys`, resolved in the state after `parent`, or in the committed
-    /// state for `None`. Checks the sender's policy as well, so that no signature is verified in vain.
+    /// state for `None`. Checks the transaction's shape and the sender's policy as well, so that no signature is verified in vain.
     ///
     /// # Errors
-    /// The rule of the policy that is broken.
+    /// The first rule broken.
     pub fn resolve_keys(
         &self,
         parent: Option<BlockId>,
         tx: &Transaction,
     ) -> Result<Vec<PublicKey>, TxRefusal> {
+        check_own_bytes(tx, self.rules.chain)?;
         let (_, view) = self.state_after(parent).map_err(unavailable)?;
         let entry = view.identity(tx.sender).map_err(unavailable)?;
         let addresses = required_keys(tx, entry.as_ref())?;

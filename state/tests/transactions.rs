@@ -161,6 +161,10 @@ fn an_unregistered_sender_signs_with_exactly_the_key_it_hashes_from() {
         refused(&state, time, verified(two, both.to_vec())),
         TxRefusal::SuperfluousKeys { required: 1, got: 2, .. }
     ));
+    register(&state, 5);
+    let twice = registered(5, &[0, 0], time, payload());
+    assert_eq!(state.resolve_keys(None, &twice), Err(TxRefusal::Shape(TxFault::KeysNotAscending)));
+    let time = time + 5_000;
     let lying = verified(inline(1, time + 1, payload()), vec![key(3)]);
     assert!(matches!(refused(&state, time, lying), TxRefusal::StaleKeys { .. }));
 }
