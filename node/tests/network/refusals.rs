@@ -128,9 +128,9 @@ async fn a_replay_gives_what_is_there_and_adds_nothing() {
             assert_eq!(again[field], first[field], "{field}");
         }
     }
-    let listed =
-        cluster.api(0).call("proof_list", json!({ "sender": cluster.anchorer.address().to_string() }));
-    assert_eq!(listed.await.unwrap()["items"].as_array().unwrap().len(), 1);
+    let sender = cluster.anchorer.address().to_string();
+    let listed = cluster.api(0).call("proof_list", json!({ "sender": sender })).await.unwrap();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
     cluster.check().await;
 }
 
