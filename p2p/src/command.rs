@@ -204,10 +204,12 @@ impl Handle {
             },
             Routed::Public(command) => self.public.send(command).await.map_err(|_| SendFault::Closed),
             Routed::Both(first, second) => {
-                if let Some(mesh) = &self.mesh {
-                    mesh.send(first).await.map_err(|_| SendFault::Closed)?;
-                }
-                self.public.send(second).await.map_err(|_| SendFault::Closed)
+                // One network may have ended; the other is told all the same.
+                let first = match &self.mesh {
+                    Some(mesh) => mesh.send(first).await.map_err(|_| SendFault::Closed),
+                    None => Ok(()),
+                };
+                self.public.send(second).await.map_err(|_| SendFault::Closed).and(first)
             }
             Routed::NetInfo(reply) => self.net_info(reply).await,
         }
@@ -223,8 +225,8 @@ impl Handle {
             Routed::Mesh(command) => self.mesh.as_ref().map_or(Ok(()), |mesh| offer(mesh, command)),
             Routed::Public(command) => offer(&self.public, command),
             Routed::Both(first, second) => {
-                self.mesh.as_ref().map_or(Ok(()), |mesh| offer(mesh, first))?;
-                offer(&self.public, second)
+                let first = self.mesh.as_ref().map_or(Ok(()), |mesh| offer(mesh, first));
+                offer(&self.public, second).and(first)
             }
             Routed::NetInfo(reply) => offer(&self.public, PublicCommand::NetInfo { mesh: None, reply }),
         }

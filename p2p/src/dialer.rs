@@ -134,21 +134,11 @@ impl Dialer {
 
     /// What to dial now. Each dial has to be reported back by [`Self::failed`] or its connection's end.
     pub(crate) fn due(&mut self, now: Instant, linked: impl Fn(&Address) -> bool) -> Vec<DialOpts> {
-        let known: Vec<Address> = self
-            .targets
-            .keys()
-            .filter_map(|key| match key {
-                Key::Validator(address) => Some(*address),
-                Key::Fixed(_) => None,
-            })
-            .collect();
         let mut dials = Vec::new();
         for (key, target) in &mut self.targets {
             let satisfied = match key {
                 Key::Validator(address) => linked(address),
-                Key::Fixed(_) => {
-                    target.validator.is_some_and(|found| linked(&found) || known.contains(&found))
-                }
+                Key::Fixed(_) => target.validator.is_some_and(|found| linked(&found)),
             };
             if satisfied || target.own || target.connection.is_some() || target.next > now {
                 continue;

@@ -22,6 +22,7 @@ pub struct MeshMessage {
     pub view: View,
     /// Its bytes, unchecked.
     pub body: Bytes,
+    #[expect(dead_code, reason = "held for what its drop gives back")]
     pub(crate) charge: Option<OwnedSemaphorePermit>,
 }
 

@@ -140,7 +140,3 @@ impl FrameReader {
         Poll::Ready(Ok(Bytes::from(std::mem::take(&mut self.body))))
     }
 }
-
-#[cfg(test)]
-#[path = "frame_tests.rs"]
-mod tests;

@@ -22,6 +22,9 @@ mod public;
 mod queue;
 mod start;
 
+#[cfg(test)]
+mod net_tests;
+
 pub use command::{Command, Handle, MeshPeerInfo, NetInfo, PublicPeerInfo};
 pub use config::P2pConfig;
 pub use event::{Event, GossipTicket, HotEvent, MeshMessage, SwarmName, Verdict};

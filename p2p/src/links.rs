@@ -67,6 +67,16 @@ impl Links {
         active.get(address).map_or(0, |queues| Plane::ALL.iter().map(|plane| queues.bytes(*plane)).sum())
     }
 
+    #[cfg(test)]
+    pub(crate) fn queues(&self, to: &Address) -> Option<Arc<Queues>> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).get(to).cloned()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     fn encode(&self, message: &Outbound) -> Option<Frame> {
         let frame = Frame::new(message);
         if frame.is_none() {

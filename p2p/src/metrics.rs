@@ -179,6 +179,11 @@ impl Metrics {
     }
 
     #[cfg(test)]
+    pub(crate) fn link_attempts(&self, outcome: &'static str) -> u64 {
+        self.0.link_attempts.get_or_create(&OutcomeLabel { outcome }).get()
+    }
+
+    #[cfg(test)]
     pub(crate) fn queued(&self, plane: Plane) -> i64 {
         self.0.queue_bytes.get_or_create(&PlaneLabel { plane: plane.name() }).get()
     }

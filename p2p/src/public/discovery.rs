@@ -30,6 +30,8 @@ const DIALS_PER_TICK: usize = 4;
 /// Peers of one network (/24, /48) in the routing table and in one bucket of it.
 const TABLE_PER_NETWORK_MAX: usize = 3;
 const BUCKET_PER_NETWORK_MAX: usize = 2;
+/// Between two publications of our record, at least.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(2);
 /// How often a changed address book is written.
 const BOOK_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -146,8 +148,9 @@ impl Public {
         if self.ready_peers() > 0 {
             // Without known peers there is nothing to do.
             let _ = self.swarm.behaviour_mut().kad.bootstrap();
-            self.publish_record();
         }
+        self.record_due = true;
+        self.publish_due_record();
         self.look_up();
     }
 
@@ -158,9 +161,7 @@ impl Public {
         self.parts.metrics.records(self.records.len());
         self.look_up();
         self.seek_peers();
-        if self.published_at.is_none_or(|at| at.elapsed() >= self.parts.record_interval) {
-            self.publish_record();
-        }
+        self.publish_due_record();
         if self.book_dirty && self.book_saved.elapsed() >= BOOK_INTERVAL {
             self.save_book();
         }
@@ -210,8 +211,20 @@ impl Public {
         }
     }
 
+    /// Publishes our record when it is due, and not twice within a moment: peers come and go as they like,
+    /// and a signature costs something.
+    pub(super) fn publish_due_record(&mut self) {
+        let due = match self.published_at.map(|at| at.elapsed()) {
+            None => true,
+            Some(age) => age >= self.parts.record_interval || (self.record_due && age >= PUBLISH_PAUSE),
+        };
+        if due {
+            self.publish_record();
+        }
+    }
+
     /// Signs our node record and stores it at the peers closest to its key.
-    pub(super) fn publish_record(&mut self) {
+    fn publish_record(&mut self) {
         let (Some(address), Some(mesh_peer)) = (self.parts.identity.address(), self.parts.mesh_peer) else {
             return;
         };
@@ -239,7 +252,10 @@ impl Public {
         let expires = Some(Instant::now().into_std() + Duration::from_millis(RECORD_LIFE_MS));
         let record = Record { key, value, publisher: None, expires };
         match self.swarm.behaviour_mut().kad.put_record(record, Quorum::One) {
-            Ok(_) => self.published_at = Some(Instant::now()),
+            Ok(_) => {
+                self.record_due = false;
+                self.published_at = Some(Instant::now());
+            }
             Err(fault) => tracing::warn!(%fault, "our node record could not be stored"),
         }
     }

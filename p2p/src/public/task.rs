@@ -80,6 +80,7 @@ pub(crate) struct PublicParts {
     pub(crate) mesh_listening: watch::Receiver<Vec<Multiaddr>>,
     pub(crate) events: mpsc::Sender<Event>,
     /// Never used: it keeps the hot channel open on a node without a mesh.
+    #[expect(dead_code, reason = "held for what its drop would close")]
     pub(crate) hot: mpsc::Sender<HotEvent>,
 }
 
@@ -130,6 +131,8 @@ pub(crate) struct Public {
     pub(super) settle: Option<Instant>,
     pub(super) record_seq: u64,
     pub(super) published_at: Option<Instant>,
+    /// Peers have come that may lack our record, or it says something else now.
+    pub(super) record_due: bool,
     pub(super) book_dirty: bool,
     pub(super) book_saved: Instant,
 }
@@ -170,6 +173,7 @@ impl Public {
             settle: Some(now + SETTLE_TIME),
             record_seq: 0,
             published_at: None,
+            record_due: true,
             book_dirty: false,
             book_saved: now,
             parts,
@@ -253,7 +257,10 @@ impl Public {
                 self.records.set_members(addresses);
                 self.changed();
             }
-            PublicCommand::PublishNodeRecord => self.publish_record(),
+            PublicCommand::PublishNodeRecord => {
+                self.record_due = true;
+                self.publish_due_record();
+            }
             PublicCommand::Penalise { peer, why } => self.charge(peer.0, &why),
             PublicCommand::NetInfo { mesh, reply } => {
                 // The asker may have left.
@@ -429,9 +436,9 @@ impl Public {
             state.ready = true;
             self.pending.push_back(Event::PublicConnected { peer: Peer(peer) });
             self.parts.metrics.public_peers(self.ready_peers());
+            self.changed();
         }
         self.route(peer, info.listen_addrs);
-        self.changed();
     }
 
     fn on_gossip_event(&mut self, event: gossipsub::Event) {
