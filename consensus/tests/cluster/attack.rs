@@ -22,12 +22,14 @@ pub(crate) struct Attacker {
     headers: BTreeMap<(View, BlockId), Header>,
     certs: BTreeMap<View, BlockCert>,
     tcs: BTreeMap<View, Arc<TimeoutCert>>,
+    /// The last view it led and struck in.
+    struck: View,
 }
 
 impl Attacker {
     pub(crate) fn new(node: usize, me: ValidatorIndex, root: BlockCert) -> Self {
         let certs = BTreeMap::from([(View::ZERO, root)]);
-        Self { node, me, headers: BTreeMap::new(), certs, tcs: BTreeMap::new() }
+        Self { node, me, headers: BTreeMap::new(), certs, tcs: BTreeMap::new(), struck: View::ZERO }
     }
 
     /// It hears everything, also what is not sent to it.
@@ -94,6 +96,28 @@ impl Cluster {
         self.attacker = Some(attacker);
         let pause = self.draw((5, 60));
         self.at(self.now + pause, Event::Attack);
+    }
+
+    /// The moment it leads after a timeout it builds on the lowest certificate it knows, twice, before
+    /// anybody else says anything: what V must refuse.
+    pub(crate) fn strike(&mut self) {
+        let Some(mut attacker) = self.attacker.take() else { return };
+        let view = attacker.view();
+        let tc = view.previous().and_then(|before| attacker.tcs.get(&before).cloned());
+        if attacker.struck < view && self.world.set.leader(view) == attacker.me && tc.is_some() {
+            attacker.struck = view;
+            let certs: Vec<BlockCert> = attacker.certs.values().take(2).cloned().collect();
+            let proposals: Vec<Message> = certs
+                .into_iter()
+                .filter_map(|cert| self.proposal_on(&attacker, view, cert, tc.clone()))
+                .collect();
+            for to in (0..self.nodes.len()).filter(|to| *to != attacker.node) {
+                for message in &proposals {
+                    self.send(attacker.node, to, Wire::Message(message.clone()));
+                }
+            }
+        }
+        self.attacker = Some(attacker);
     }
 
     fn votes(&mut self, attacker: &Attacker) -> Vec<Message> {

@@ -173,6 +173,7 @@ impl Cluster {
             && let Wire::Message(message) = &wire
         {
             attacker.overhears(message);
+            self.strike();
         }
         let Some(live) = self.nodes[to].live.as_ref() else { return };
         match wire {
