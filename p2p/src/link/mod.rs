@@ -4,6 +4,11 @@
 //! ([`auth`]). Upon a proof the mesh task decides; upon its admission the handler opens a `hot` and a
 //! `bulk` stream for writing and begins to read those of the other side. Streams that arrive before
 //! that stay unread.
+//!
+//! Why not `libp2p-stream`: its senders are never pruned and are made even for denied connections, its
+//! accept queue holds one stream, a lost dial is never reported, and each stream would need a task of its
+//! own between the link's queue and the connection. A handler of our own writes and reads within the
+//! connection's task, so a message crosses no task between the queue and the socket.
 
 pub(crate) mod allowance;
 pub(crate) mod auth;
