@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairn_types::{Block, CommitCert, Header, Height, ProofId, Record, SignedTransaction, TxId};
 
 use crate::args::BlockRef;
-use crate::backend::{At, FinalTx, RecordKey, SubmitState, TxLookup};
+use crate::backend::{At, RecordKey, SubmitState, TxLookup};
 use crate::context::Context;
 use crate::fault::Fault;
 
@@ -144,9 +144,4 @@ fn describe(key: &RecordKey) -> String {
 /// A transaction, pending or final.
 pub(crate) async fn transaction(cx: &Context, tx: TxId) -> Result<TxLookup, Fault> {
     cx.backend.transaction(tx).await?.ok_or_else(|| Fault::not_found(format!("transaction {tx}")))
-}
-
-/// The landed part of a lookup, or the fault that says it is still pending.
-pub(crate) fn landed(tx: TxId, found: TxLookup) -> Result<FinalTx, Fault> {
-    found.landed.ok_or(Fault::TimeoutNotFinal { tx_id: tx, proof_ids: Vec::new(), waited_ms: 0 })
 }

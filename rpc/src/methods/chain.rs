@@ -159,7 +159,6 @@ async fn status(cx: Arc<Context>) -> Result<Value, Fault> {
     Ok(status_json(&cx, &status))
 }
 
-
 fn status_json(cx: &Context, status: &NodeStatus) -> Value {
     let NodeAbout { chain, chain_name, moniker, version, validator, .. } = cx.backend.about();
     json!({
