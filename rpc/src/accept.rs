@@ -27,7 +27,7 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 
 /// What a caller beyond the limits reads.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
-content-length: 69\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
+content-length: 71\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
 too many connections; reuse one, or ask the operator for a higher limit";
 
 /// Accepts and serves until `shutdown`.
@@ -79,6 +79,11 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it was served");
             return;
+        }
+        // hyper's timer begins with the first byte of a head; a caller that sends none is let go here.
+        match tokio::time::timeout(header_timeout, stream.readable()).await {
+            Ok(Ok(())) => {}
+            _ => return,
         }
         let Self { router, ip, guard } = self;
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
