@@ -195,7 +195,7 @@ impl Backend for NodeBackend {
     fn status(&self) -> Answer<'_, NodeStatus> {
         Box::pin(async move {
             let context = &self.context;
-            let tip = context.state.tip().map_err(fault_of_state)?;
+            let tip = context.state.tip();
             Ok(NodeStatus {
                 epoch: context.set.epoch(),
                 view: context.position.view(),

@@ -94,12 +94,13 @@ impl ConsensusLoop {
             tokio::select! {
                 biased;
                 () = context.shutdown.cancelled() => return Ok(()),
+                // Rare, and never to be starved by a flood of messages.
+                timer = self.timers.next() => self.turn(Input::TimerFired(timer))?,
+                () = context.pool_changed.notified() => self.tell_work()?,
                 input = self.inputs.recv() => match input {
                     Some(input) => self.turn(input)?,
                     None => return Ok(()),
                 },
-                timer = self.timers.next() => self.turn(Input::TimerFired(timer))?,
-                () = context.pool_changed.notified() => self.tell_work()?,
             }
         }
     }

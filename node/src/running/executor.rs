@@ -179,9 +179,9 @@ impl Executor {
                 error @ (StateError::Storage(_) | StateError::Halted { .. }),
             ))) => return Err(error),
             Err(fault) => {
-                // Its parent was pruned or is not executed: the replica asks again if it still matters.
+                // Its parent was pruned or is not executed yet.
                 tracing::debug!(block = %block.id(), %fault, "a block cannot be judged now");
-                return Ok(());
+                BlockVerdict::Unjudged
             }
         };
         self.context.metrics.check.observe(started.elapsed().as_secs_f64());
@@ -192,8 +192,8 @@ impl Executor {
     /// A block from the future is not refused: it waits until the drift allows it.
     fn check_later(&self, block: &Arc<Block>, lag_exponent: u32, after_ms: u64) {
         if after_ms > self.context.genesis.params.timeout_cap_ms {
-            tracing::warn!(block = %block.id(), after_ms, "ignored a block from the far future; check the clocks");
-            return;
+            tracing::warn!(block = %block.id(), after_ms, "a block from the far future; check the clocks");
+            return self.tell(Input::BlockChecked { id: block.id(), verdict: BlockVerdict::Unjudged });
         }
         let (executor, block) = (self.context.executor.clone(), Arc::clone(block));
         self.runtime.spawn(async move {

@@ -114,7 +114,7 @@ fn start(
     let (tasks, tasks_queue) = mpsc::channel(executor::TASKS_MAX);
     let (jobs, jobs_queue) = mpsc::channel(sync::JOBS_MAX);
     let (forwards, forwards_queue) = mpsc::channel(transactions::FORWARDS_MAX);
-    let tip = state.tip()?;
+    let tip = state.tip();
     let context = Arc::new(Context {
         chain,
         verifier: cairn_crypto::Verifier::new(chain),

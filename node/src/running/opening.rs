@@ -52,7 +52,8 @@ pub(crate) fn open(home: &Home, config: &Config) -> anyhow::Result<Opened> {
         }
         None => (None, Recovered::default()),
     };
-    let storage = RocksStorage::open(home.data(), config.state.cache_mib)?;
+    let cache_bytes = usize::try_from(config.state.cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+    let storage = RocksStorage::open_with_cache(home.data(), cache_bytes)?;
     let state = Arc::new(State::open(Arc::new(storage), &genesis)?);
     let root = state.header(Height::ZERO)?.context("the state has no block 0")?;
     recover_tip(&state, &mut recovered)?;
@@ -103,7 +104,7 @@ fn open_journal(home: &Home, signer: &Signer, chain: ChainId) -> anyhow::Result<
 
 /// Adds the committed tip, and leaves out the bodies that the state already holds.
 fn recover_tip(state: &State, recovered: &mut Recovered) -> anyhow::Result<()> {
-    let tip = state.tip()?;
+    let tip = state.tip();
     recovered.blocks.retain(|block| block.header().height > tip.header.height);
     if let Some(certificate) = state.newest_certificate()? {
         let certificate = Arc::new(certificate);

@@ -25,7 +25,7 @@ pub(crate) fn mesh_request(context: &Context, body: &[u8]) -> Option<Bytes> {
 pub(crate) fn sync_request(context: &Context, request: SyncRequest) -> Option<SyncResponse> {
     match request {
         SyncRequest::Status => {
-            let tip = read(context.state.tip())?;
+            let tip = context.state.tip();
             let (height, block, epoch) = (tip.header.height, tip.id, tip.header.epoch);
             Some(SyncResponse::Status(Tip { height, block, epoch, earliest: Height::ZERO }))
         }

@@ -277,7 +277,7 @@ impl Sync {
     /// Checks that the entries follow our tip by hash, and drops those above the last one that has a
     /// certificate. `Ok(None)` when nothing is left.
     fn check_range(&self, entries: &[Entry]) -> Result<Option<Vec<CertifiedBlock>>, String> {
-        let tip = self.context.state.tip().map_err(|error| error.to_string())?;
+        let tip = self.context.state.tip();
         let Some(last) = entries.iter().rposition(|entry| entry.certificate.is_some()) else {
             return Ok(None);
         };
