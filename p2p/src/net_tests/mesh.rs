@@ -16,12 +16,12 @@ async fn four_validators_with_one_bootstrap_address_form_a_full_mesh() {
         let node = Node::validator(number, &validators, &[], &[&nodes[0]]).await;
         nodes.push(node);
     }
-    for place in 0..nodes.len() {
-        let own = nodes[place].address;
+    for node in &mut nodes {
+        let own = node.address;
         let mut missing: BTreeSet<Address> =
             validators.iter().copied().filter(|address| Some(*address) != own).collect();
         while !missing.is_empty() {
-            if let HotEvent::Connected { address } = nodes[place].hot().await {
+            if let HotEvent::Connected { address } = node.hot().await {
                 missing.remove(&address);
             }
         }

@@ -63,14 +63,15 @@ fn forged_records_are_refused() {
     // A signature of the right key over anything else than the record at hand.
     let honest = record(2, 1);
     let signature = identity(2).sign(&honest.preimage());
-    let mut changes: Vec<NodeRecord> = Vec::new();
-    changes.push(NodeRecord { mesh_peer: PeerId::random().to_bytes(), ..honest.clone() });
-    changes.push(NodeRecord { public_peer: PeerId::random().to_bytes(), ..honest.clone() });
-    changes.push(NodeRecord { mesh_addresses: vec!["/ip4/6.6.6.6/tcp/6".to_owned()], ..honest.clone() });
-    changes.push(NodeRecord { public_addresses: vec![], ..honest.clone() });
-    changes.push(NodeRecord { seq: 2, ..honest.clone() });
-    changes.push(NodeRecord { expires_ms: NOW_MS + 2_000, ..honest.clone() });
-    changes.push(NodeRecord { address: address(3), ..honest });
+    let changes = [
+        NodeRecord { mesh_peer: PeerId::random().to_bytes(), ..honest.clone() },
+        NodeRecord { public_peer: PeerId::random().to_bytes(), ..honest.clone() },
+        NodeRecord { mesh_addresses: vec!["/ip4/6.6.6.6/tcp/6".to_owned()], ..honest.clone() },
+        NodeRecord { public_addresses: vec![], ..honest.clone() },
+        NodeRecord { seq: 2, ..honest.clone() },
+        NodeRecord { expires_ms: NOW_MS + 2_000, ..honest.clone() },
+        NodeRecord { address: address(3), ..honest },
+    ];
     for changed in changes {
         let bytes = encode(&SignedNodeRecord { record: changed, signature: signature.clone() });
         assert_eq!(offer(&mut records, &bytes), Err(RecordFault::BadSignature));
