@@ -7,6 +7,7 @@ use cairn_mempool::Refusal;
 use cairn_p2p::{Command, GossipTicket, MessageKind, Outbound, Plane, Verdict};
 use cairn_rpc::Fault;
 use cairn_types::{AuthenticatedTx, SignedTransaction, TxId, Verified, decode, encode};
+use rayon::prelude::*;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::clock::now_ms;
@@ -19,6 +20,9 @@ const CHECKING_MAX: usize = 1_024;
 /// Transactions waiting to be forwarded; what does not fit still reaches the leaders by gossip.
 pub(crate) const FORWARDS_MAX: usize = 8_192;
 
+/// Validators up to which a client's transaction is sent to each of them directly: one copy each, one hop.
+/// In larger sets that would cost its first node too much, and gossip spreads the cost.
+const DIRECT_VALIDATORS_MAX: usize = 16;
 /// When a sender whose transaction was evicted should try again, ms.
 const EVICTED_RETRY_MS: u64 = 1_000;
 
@@ -107,41 +111,55 @@ impl Transactions {
 
     fn pass_on(&self, signed: &SignedTransaction) {
         let bytes = Bytes::from(encode(signed));
-        // Leaders get it twice, over the mesh at once and by gossip; either way alone is enough.
-        if self.context.net.try_send(Command::GossipTransactions(vec![bytes.clone()])).is_err() {
-            tracing::debug!("the gossip queue is full; a transaction goes over the mesh only");
+        let direct = self.context.signer.is_some();
+        if direct && self.forwards.try_send(bytes.clone()).is_err() {
+            tracing::debug!(
+                "the forward queue is full; a transaction is not sent to the validators directly"
+            );
         }
-        if self.context.signer.is_some() && self.forwards.try_send(bytes).is_err() {
-            tracing::debug!("the forward queue is full; a transaction goes by gossip only");
+        if direct && reaches_everyone(&self.context) {
+            return;
+        }
+        if self.context.net.try_send(Command::GossipTransactions(vec![bytes])).is_err() {
+            tracing::debug!("the gossip queue is full; a transaction is not gossiped");
         }
     }
 
     /// Takes transactions that another node sent: canonical bytes each. Gives the verdict on the batch.
     pub(crate) async fn receive(&self, batch: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Verdict {
-        let mut verdict = Verdict::Accept;
+        let mut fresh = Vec::new();
         for bytes in batch {
             let Ok(signed) = decode::<SignedTransaction>(bytes.as_ref()) else { return Verdict::Reject };
-            let signed = Arc::new(signed);
-            if self.is_known(&signed.transaction.id()) {
-                continue;
-            }
-            match self.authenticate(signed).await {
-                Ok(tx) => {
-                    if self.admit(tx, Origin::Network).is_err() {
-                        verdict = worse(verdict, Verdict::Ignore);
-                    }
-                }
-                // Signed wrongly or for another chain: nobody honest passes such a thing on.
-                Err(
-                    Fault::InvalidSignature { .. } | Fault::WrongChain { .. } | Fault::InvalidParams { .. },
-                ) => {
-                    verdict = worse(verdict, Verdict::Reject);
-                }
-                // Expired, replayed, or of an identity that this node does not know yet.
-                Err(_) => verdict = worse(verdict, Verdict::Ignore),
+            if !self.is_known(&signed.transaction.id()) {
+                fresh.push(Arc::new(signed));
             }
         }
-        verdict
+        if fresh.is_empty() {
+            return Verdict::Accept;
+        }
+        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return Verdict::Ignore };
+        let (reply, outcome) = oneshot::channel();
+        let context = Arc::clone(&self.context);
+        self.verifiers.spawn(move || {
+            let judged: Vec<_> = fresh.into_par_iter().map(|signed| check(&context, signed)).collect();
+            // The node stops; then nobody needs the verdicts.
+            let _ = reply.send(judged);
+            drop(room);
+        });
+        let judged = outcome.await.unwrap_or_default();
+        judged.into_iter().fold(Verdict::Accept, |verdict, judged| worse(verdict, self.take(judged)))
+    }
+
+    fn take(&self, judged: Result<Verified<AuthenticatedTx>, Fault>) -> Verdict {
+        match judged.and_then(|tx| self.admit(tx, Origin::Network)) {
+            Ok(_) => Verdict::Accept,
+            // Signed wrongly or for another chain: nobody honest passes such a thing on.
+            Err(Fault::InvalidSignature { .. } | Fault::WrongChain { .. } | Fault::InvalidParams { .. }) => {
+                Verdict::Reject
+            }
+            // Expired, replayed, no room, or of an identity that this node does not know yet.
+            Err(_) => Verdict::Ignore,
+        }
     }
 
     /// Takes a gossiped batch and reports on it.
@@ -182,12 +200,17 @@ fn check(context: &Context, signed: Arc<SignedTransaction>) -> Result<Verified<A
     Ok(verified)
 }
 
-/// Sends clients' transactions on to the current and the next leader, as many at once as wait.
+/// Whether a client's transaction goes to every validator over the mesh, so that gossip would only repeat it.
+fn reaches_everyone(context: &Context) -> bool {
+    context.set.count() <= DIRECT_VALIDATORS_MAX && context.net.linked().len() + 1 >= context.set.count()
+}
+
+/// Sends clients' transactions on over the mesh, as many at once as wait: to every validator of a small
+/// set, to the current and the next leader of a large one.
 pub(crate) async fn forward(context: Arc<Context>, mut queue: mpsc::Receiver<Bytes>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, FORWARD_TRANSACTIONS_MAX).await > 0 {
         let view = context.position.view();
-        let leaders = [context.set.leader(view), context.set.leader(view.next())];
         for bytes in chunks(std::mem::take(&mut batch)) {
             let message = Outbound {
                 plane: Plane::Bulk,
@@ -196,9 +219,15 @@ pub(crate) async fn forward(context: Arc<Context>, mut queue: mpsc::Receiver<Byt
                 view,
                 body: encode(&Forwarded(bytes)).into(),
             };
-            for leader in leaders.iter().filter_map(|index| context.set.get(*index)) {
-                if context.signer.as_ref().is_none_or(|signer| signer.address != leader.address) {
-                    context.net.send_to(&leader.address, &message);
+            if context.set.count() <= DIRECT_VALIDATORS_MAX {
+                context.net.broadcast(&message);
+                continue;
+            }
+            for leader in [context.set.leader(view), context.set.leader(view.next())] {
+                let address = context.set.get(leader).map(|validator| validator.address);
+                let ours = context.signer.as_ref().map(|signer| signer.address);
+                if let Some(address) = address.filter(|address| Some(*address) != ours) {
+                    context.net.send_to(&address, &message);
                 }
             }
         }
