@@ -336,11 +336,20 @@ fn check_binary(binary: &Path) -> Result<PathBuf, Fault> {
 }
 
 /// Keeps other commands from changing which nodes run, until dropped.
-fn exclusive(layout: &Layout) -> Result<File, Fault> {
-    let path = layout.lock();
-    if let Some(dir) = path.parent() {
-        create::private_dir(dir)?;
+#[derive(Debug)]
+struct Exclusive(File);
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // Closing is not enough: a process just started may hold a copy of the descriptor until the kernel
+        // has closed it on exec, and the lock with it.
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
+}
+
+fn exclusive(layout: &Layout) -> Result<Exclusive, Fault> {
+    let path = layout.lock();
+    create::private_dir(layout.dir())?;
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -348,8 +357,9 @@ fn exclusive(layout: &Layout) -> Result<File, Fault> {
         .open(&path)
         .map_err(|e| Fault::io("opening", &path, e))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(_) => Err(Fault::Busy(layout.dir().to_owned())),
+        Ok(()) => Ok(Exclusive(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Fault::Busy(layout.dir().to_owned())),
+        Err(errno) => Err(Fault::io("locking", &path, errno.into())),
     }
 }
 
