@@ -275,7 +275,8 @@ impl TimeoutCert {
         timeout_preimage(chain, self.epoch, self.view, entry.high_qc_view)
     }
 
-    /// The highest certificate view that any entry names: V's bound on a later proposal's justify.
+    /// The highest certificate view that any entry names. At most `high_qc.view`, which is what rule V
+    /// compares a later proposal's justify with.
     pub fn high_qc_view(&self) -> View {
         self.entries.iter().map(|entry| entry.high_qc_view).max().unwrap_or(View::ZERO)
     }

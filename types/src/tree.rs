@@ -235,10 +235,15 @@ fn largest_power_below(size: u64) -> u64 {
 
 /// The leaf hash of a batch item: `H[batch-leaf](salt ‖ item)`, or its SHA-256 twin. `salt` has 0 or 16 bytes.
 pub fn batch_leaf(kind: TreeKind, salt: &[u8], item: &Hash) -> Hash {
-    let mut data = Vec::with_capacity(48);
-    data.extend_from_slice(salt);
-    data.extend_from_slice(item.as_bytes());
-    TreeHash::of_batch(kind).leaf(&data)
+    let hash = TreeHash::of_batch(kind);
+    let Some(salt) = salt.first_chunk::<16>().filter(|_| salt.len() == 16) else {
+        return hash.leaf(&[salt, item.as_bytes().as_slice()].concat());
+    };
+    let mut data = [0; 48];
+    let (first, rest) = data.split_at_mut(16);
+    first.copy_from_slice(salt);
+    rest.copy_from_slice(item.as_bytes());
+    hash.leaf(&data)
 }
 
 /// Binds the leaf count to the top of a batch tree: the root that is anchored.
