@@ -81,9 +81,13 @@ impl Connection {
             return;
         }
         // hyper's timer begins with the first byte of a head; a caller that sends none is let go here.
-        match tokio::time::timeout(header_timeout, stream.readable()).await {
-            Ok(Ok(())) => {}
-            _ => return,
+        let mut first = [0];
+        let spoke = tokio::select! {
+            spoke = tokio::time::timeout(header_timeout, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1))),
+            () = shutdown.cancelled() => false,
+        };
+        if !spoke {
+            return;
         }
         let Self { router, ip, guard } = self;
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {

@@ -16,7 +16,7 @@ pub(crate) fn is_secret_length(bytes: usize) -> bool {
 /// Whether JSON text holds a string that looks like a secret key: hex of exactly a secret key's length
 /// anywhere (no legitimate value has it), or base64 of that length under a name with `signature` in it.
 pub(crate) fn looks_secret(json: &[u8]) -> bool {
-    if json.len() < 2 * SECRET_BYTES[0] / 2 {
+    if json.len() < SECRET_BYTES[0] {
         return false;
     }
     let mut under_signature = false;
@@ -28,7 +28,7 @@ pub(crate) fn looks_secret(json: &[u8]) -> bool {
         rest = rest.get(close + 1..).unwrap_or_default();
         if rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':') {
             under_signature = contains_signature(text);
-        } else if is_secret_hex(text) || (under_signature && SECRET_B64_CHARS.contains(&text.len())) {
+        } else if is_secret_text(text, under_signature) {
             return true;
         }
     }
@@ -58,6 +58,27 @@ fn contains_signature(name: &[u8]) -> bool {
     name.windows(9).any(|part| part.eq_ignore_ascii_case(b"signature"))
 }
 
+/// Whether a JSON string, as it stands between its quotes, is a secret key. Escapes are resolved first: some
+/// encoders write every `/` of base64 as `\/`.
+fn is_secret_text(text: &[u8], under_signature: bool) -> bool {
+    let secret =
+        |text: &[u8]| is_secret_hex(text) || (under_signature && SECRET_B64_CHARS.contains(&text.len()));
+    if !text.contains(&b'\\') {
+        return secret(text);
+    }
+    let mut quoted = Vec::with_capacity(text.len() + 2);
+    quoted.push(b'"');
+    quoted.extend_from_slice(text);
+    quoted.push(b'"');
+    let resolved = serde_json::from_slice::<String>(&quoted);
+    quoted.zeroize();
+    resolved.is_ok_and(|mut text| {
+        let found = secret(text.as_bytes());
+        text.zeroize();
+        found
+    })
+}
+
 fn is_secret_hex(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"0x").unwrap_or(text);
     digits.len() % 2 == 0 && is_secret_length(digits.len() / 2) && digits.iter().all(u8::is_ascii_hexdigit)
@@ -82,6 +103,15 @@ mod tests {
                 "a transaction may be so long"
             );
         }
+    }
+
+    #[test]
+    fn escapes_do_not_hide_a_secret() {
+        let digits = "ab".repeat(4_000).replacen('a', "\\u0061", 3);
+        assert!(looks_secret(format!(r#"{{"signature":"{digits}"}}"#).as_bytes()));
+        let slashes = "\\/".repeat(5_376);
+        assert!(looks_secret(format!(r#"{{"signature_b64":"{slashes}"}}"#).as_bytes()));
+        assert!(!looks_secret(format!(r#"{{"tx":"{slashes}"}}"#).as_bytes()));
     }
 
     #[test]

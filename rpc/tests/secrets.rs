@@ -69,11 +69,12 @@ async fn secret_keys_are_refused_everywhere_and_never_logged() {
             assert!(error["message"].as_str().expect("text").contains("rotate it"));
             refused += 1;
         }
-        // An escape hides the digits from the first look; decoding finds them.
+        // The JSON-RPC library logs whole bodies at its finest level: an escape must not get one there.
         let body =
             json!({ "jsonrpc": "2.0", "id": 1, "method": "broadcast_tx_sync", "params": type_7("SIG") });
         let hidden = node.post(body.to_string().replace("SIG", &escaped)).await;
         assert_eq!(hidden["error"]["code"], -32060, "{hidden}");
+        refused += 1;
 
         let (mut socket, _) =
             tokio_tungstenite::connect_async(format!("ws://{}/", node.http)).await.expect("a WebSocket");
@@ -94,7 +95,11 @@ async fn secret_keys_are_refused_everywhere_and_never_logged() {
     let log = String::from_utf8_lossy(&log.0.lock().expect("lock")).into_owned();
     assert!(log.contains("jsonrpsee") || log.contains("hyper"), "the log was really on");
     for trace in ["d00dfeedd00dfeed", "0NDQ0NDQ0NDQ"] {
-        assert!(!log.contains(trace), "a part of a secret is in the log");
+        let told = log
+            .lines()
+            .find(|line| line.contains(trace))
+            .map(|line| line.chars().take(200).collect::<String>());
+        assert_eq!(told, None, "a part of a secret is in the log");
     }
     let metrics = reqwest::get(format!("http://{}/metrics", node.metrics)).await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
