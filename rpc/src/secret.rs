@@ -81,7 +81,9 @@ fn is_secret_text(text: &[u8], under_signature: bool) -> bool {
 
 fn is_secret_hex(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"0x").unwrap_or(text);
-    digits.len() % 2 == 0 && is_secret_length(digits.len() / 2) && digits.iter().all(u8::is_ascii_hexdigit)
+    digits.len().is_multiple_of(2)
+        && is_secret_length(digits.len() / 2)
+        && digits.iter().all(u8::is_ascii_hexdigit)
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ async fn certificate(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
 }
 
 async fn genesis(cx: Arc<Context>) -> Result<Value, Fault> {
-    parse_own(&*cx.backend.genesis().await?)
+    parse_own(&cx.backend.genesis().await?)
 }
 
 async fn params(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {

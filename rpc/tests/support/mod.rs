@@ -412,7 +412,7 @@ impl Backend for Fake {
     }
 
     fn pending(&self, limit: usize) -> Answer<'_, Vec<Arc<SignedTransaction>>> {
-        answer(vec![Arc::new(signed(5)); 1.min(limit)])
+        answer((0..1.min(limit)).map(|_| Arc::new(signed(5))).collect())
     }
 
     fn net(&self) -> Answer<'_, NetInfo> {
