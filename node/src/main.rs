@@ -8,6 +8,11 @@ mod logging;
 mod passphrase;
 mod running;
 
+/// Tens of threads allocate blocks and free them on others: the system's allocator keeps several times what
+/// is in use then.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main().into()
 }

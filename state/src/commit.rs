@@ -59,6 +59,31 @@ impl State {
     /// When the blocks do not follow the tip, when execution disagrees with the certificate, or when a
     /// write fails; after that every call that writes is refused until the state is opened again.
     pub fn commit(&self, blocks: &[CertifiedBlock]) -> Result<Committed, StateError> {
+        self.commit_with(blocks, Durability::Synced)
+    }
+
+    /// [`State::commit`] without the sync: a power cut may take the blocks away again, a crash of the process
+    /// cannot. For callers that keep the blocks elsewhere until [`State::sync`] covers them.
+    ///
+    /// # Errors
+    /// As [`State::commit`].
+    pub fn commit_buffered(&self, blocks: &[CertifiedBlock]) -> Result<Committed, StateError> {
+        self.commit_with(blocks, Durability::Buffered)
+    }
+
+    /// Puts every committed block on disk and gives the height up to which that now holds. Waits for no
+    /// other call, and holds none up.
+    ///
+    /// # Errors
+    /// When the sync fails; nothing is written any more after that.
+    pub fn sync(&self) -> Result<Height, StateError> {
+        self.check_running()?;
+        let height = self.tip().header.height;
+        self.store.sync().map_err(|error| self.halt(error))?;
+        Ok(height)
+    }
+
+    fn commit_with(&self, blocks: &[CertifiedBlock], last: Durability) -> Result<Committed, StateError> {
         let _writer = self.writer.lock();
         self.check_running()?;
         let fresh = self.after_tip(blocks)?;
@@ -68,7 +93,7 @@ impl State {
             left = left.saturating_sub(1);
             let overlay = self.overlay_of(certified)?;
             let batch = self.batch_of(&overlay, &certified.certificate)?;
-            let durability = if left == 0 { Durability::Synced } else { Durability::Buffered };
+            let durability = if left == 0 { last } else { Durability::Buffered };
             self.store.write(&batch, durability).map_err(|error| self.halt(error))?;
             done.push(self.advance(&overlay));
         }

@@ -143,6 +143,15 @@ impl Storage for MemoryStorage {
         }
         Ok(())
     }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        let mut inner = self.inner.write();
+        if inner.broken {
+            return Err(injected());
+        }
+        inner.undo.clear();
+        Ok(())
+    }
 }
 
 /// The lower of an exclusive end and an inclusive `from`.

@@ -198,6 +198,10 @@ impl Storage for RocksStorage {
         options.set_sync(durability == Durability::Synced);
         self.db.write_opt(writes, &options).map_err(|error| fault(&error, "write", &self.path))
     }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.db.flush_wal(true).map_err(|error| fault(&error, "sync", &self.path))
+    }
 }
 
 /// RocksDB's words as one of ours.

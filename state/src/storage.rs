@@ -184,6 +184,12 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When the device fails. Whether the batch was applied is then unknown until it is opened again.
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError>;
+
+    /// Puts every write that returned before this call on disk.
+    ///
+    /// # Errors
+    /// When the device fails. What is on disk is then unknown until it is opened again.
+    fn sync(&self) -> Result<(), StorageError>;
 }
 
 /// The smallest key above every key that begins with `prefix`; `None` when there is none.

@@ -172,7 +172,7 @@ impl ConsensusLoop {
 
     /// Lets the journal forget bodies that the synced state holds.
     fn prune(&mut self) {
-        let height = *self.context.final_height.borrow();
+        let height = self.context.position.durable();
         if height > self.pruned
             && let Store::Journal(journal, _) = &mut self.store
         {

@@ -56,6 +56,7 @@ pub(crate) struct Position {
     view: AtomicU64,
     best_known: AtomicU64,
     signed_view: AtomicU64,
+    durable: AtomicU64,
     syncing: AtomicBool,
 }
 
@@ -95,6 +96,16 @@ impl Position {
         ];
         let highest = views.into_iter().flatten().max().unwrap_or(View::ZERO);
         self.signed_view.fetch_max(highest.get(), Ordering::SeqCst);
+    }
+
+    /// The height up to which the state survives a power cut.
+    pub(crate) fn durable(&self) -> Height {
+        Height::new(self.durable.load(Ordering::SeqCst))
+    }
+
+    /// Raises [`Position::durable`].
+    pub(crate) fn made_durable(&self, height: Height) {
+        self.durable.fetch_max(height.get(), Ordering::SeqCst);
     }
 
     /// Whether ranges of blocks are being fetched.

@@ -8,7 +8,7 @@ use cairn_consensus::{BlockVerdict, Input};
 use cairn_crypto::TransactionFault;
 use cairn_p2p::Command;
 use cairn_rpc::Fault;
-use cairn_state::{BlockFault, Built, StateError, TxRefusal};
+use cairn_state::{BlockFault, Built, Committed, State, StateError, TxRefusal};
 use cairn_types::{
     AuthenticatedTx, Block, CertifiedBlock, Header, SignedTransaction, Slot, TxId, Verified, encode,
 };
@@ -83,9 +83,9 @@ impl Executor {
             let done = match task {
                 Task::Build(slot) => self.build(slot),
                 Task::Check { block, lag_exponent } => self.check(&block, lag_exponent),
-                Task::Commit(blocks) => self.commit(&blocks),
+                Task::Commit(blocks) => self.commit(&blocks, State::commit_buffered),
                 Task::Apply(blocks, reply) => {
-                    let outcome = self.commit(&blocks);
+                    let outcome = self.commit(&blocks, State::commit);
                     // The asker may have been stopped; then nobody needs the answer.
                     let _ = reply.send(outcome.clone());
                     outcome
@@ -223,10 +223,16 @@ impl Executor {
         self.verifiers.install(|| block.transactions().par_iter().enumerate().map(verify).collect())
     }
 
-    fn commit(&self, blocks: &[CertifiedBlock]) -> Result<(), StateError> {
+    /// Writes final blocks with `write`, and tells everyone. A block of our own making is in the journal's
+    /// block log until the state is synced, so its commit need not wait for the disk; fetched ones are not.
+    fn commit(
+        &self,
+        blocks: &[CertifiedBlock],
+        write: impl Fn(&State, &[CertifiedBlock]) -> Result<Committed, StateError>,
+    ) -> Result<(), StateError> {
         let started = std::time::Instant::now();
         let context = &self.context;
-        let committed = context.state.commit(blocks)?;
+        let committed = write(&context.state, blocks)?;
         context.metrics.commit.observe(started.elapsed().as_secs_f64());
         let height = committed.tip.header.height;
         context.uncommitted.committed(height);

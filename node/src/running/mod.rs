@@ -46,6 +46,8 @@ use transactions::Transactions;
 const INPUTS_MAX: usize = 8_192;
 /// How often expired transactions are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Pause between two syncs of the state: bounds the block log and the disk's work alike.
+const SYNC_EVERY: Duration = Duration::from_millis(50);
 /// How long the interfaces may take to close their connections.
 const CLOSING_MAX: Duration = Duration::from_secs(3);
 
@@ -71,6 +73,9 @@ pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
         }
     }
     networks.shutdown_timeout(CLOSING_MAX);
+    if let Err(error) = running.context.state.sync() {
+        tracing::warn!(%error, "the last blocks may be fetched again after a power cut");
+    }
     outcome?;
     match running.context.failure.lock().take() {
         Some(why) => bail!(why),
@@ -153,6 +158,7 @@ fn start(
     networks.spawn(Arc::clone(&sync).poll());
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
     networks.spawn(expire(Arc::clone(&context)));
+    networks.spawn(keep_durable(Arc::clone(&context)));
     let executor = Executor::new(Arc::clone(&context), networks.handle().clone(), hot_verifiers);
     let store = match journal {
         Some(journal) => Store::Journal(Box::new(journal), Arc::clone(&context)),
@@ -184,6 +190,21 @@ fn thread(
         .name(name.to_owned())
         .spawn(body)
         .with_context(|| format!("cannot start {name}"))
+}
+
+/// Puts committed blocks on disk behind the executor's back, many with one sync. Until then the journal's
+/// block log has them.
+async fn keep_durable(context: Arc<Context>) {
+    let mut heights = context.final_height.subscribe();
+    while heights.changed().await.is_ok() {
+        let state = Arc::clone(&context.state);
+        match tokio::task::spawn_blocking(move || state.sync()).await {
+            Ok(Ok(height)) => context.position.made_durable(height),
+            Ok(Err(error)) => return context.fail(format!("the state cannot be synced: {error}")),
+            Err(_) => return,
+        }
+        tokio::time::sleep(SYNC_EVERY).await;
+    }
 }
 
 async fn expire(context: Arc<Context>) {
