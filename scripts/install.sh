@@ -108,7 +108,7 @@ build_cairn() {
     [ -x "$CARGO_TARGET_DIR/release/cairn" ] ||
         say "  the first build takes 15 to 25 minutes on two cores, most of it RocksDB; later ones take seconds"
     local began=$SECONDS
-    cargo build --release --locked --package cairn-node --bin cairn ||
+    cargo build --release --locked --workspace --bin cairn ||
         die "the build failed; cargo's messages are above"
     say "  built in $((SECONDS - began)) s: $CARGO_TARGET_DIR/release/cairn"
 }
