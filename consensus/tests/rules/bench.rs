@@ -37,6 +37,16 @@ pub(crate) struct Row {
     pub(crate) state: &'static str,
 }
 
+/// A [`Row`] on one line.
+pub(crate) fn row(
+    desc: &'static str,
+    input: Input,
+    expect: &'static [&'static str],
+    state: &'static str,
+) -> Row {
+    Row { desc, input, expect, state }
+}
+
 impl Bench {
     /// Validator `me` of four, started.
     pub(crate) fn new(me: u16) -> Self {

@@ -6,7 +6,9 @@ use cairn_consensus::{BlockVerdict, Input, Reject, TimerKind};
 use cairn_types::message::Carried;
 use cairn_types::{Block, Header, Proposal, View};
 
-use super::bench::{Bench, FullDisk, Row, Writes, certificate, commit_cert, proposal, timeout_cert, valid};
+use super::bench::{
+    Bench, FullDisk, Row, Writes, certificate, commit_cert, proposal, row, timeout_cert, valid,
+};
 
 #[test]
 fn an_anchor_is_voted_certified_and_committed() {
@@ -16,60 +18,35 @@ fn an_anchor_is_voted_certified_and_committed() {
     bench.name(&a);
     let p = bench.world.proposal(&a, bench.world.root_cert(), None);
     let rows = vec![
-        Row {
-            desc: "the leader's vote overtakes its block",
-            input: bench.vote(0, &a),
-            expect: &[],
-            state: "view 1 qc 0 tc 0 committed 0",
-        },
-        Row {
-            desc: "the proposal is executed before anything else, and makes work",
-            input: proposal(p),
-            expect: &["check a k0", "timer View 1000"],
-            state: "view 1 qc 0 tc 0 committed 0",
-        },
-        Row {
-            desc: "V",
-            input: valid(&a),
-            expect: &["sync", "vote 1 a"],
-            state: "view 1 qc 0 tc 0 committed 0",
-        },
-        Row {
-            desc: "our own vote comes back",
-            input: bench.vote(3, &a),
-            expect: &[],
-            state: "view 1 qc 0 tc 0 committed 0",
-        },
-        Row {
-            desc: "the quorum: H, C, A",
-            input: bench.vote(2, &a),
-            expect: &["sync", "formed qc 1", "commit vote 1 a", "timer View 1000"],
-            state: "view 2 qc 1 tc 0 committed 0",
-        },
-        Row {
-            desc: "a commit vote",
-            input: bench.commit_vote(0, &a),
-            expect: &[],
-            state: "view 2 qc 1 tc 0 committed 0",
-        },
-        Row {
-            desc: "the same again",
-            input: bench.commit_vote(0, &a),
-            expect: &["refused: already known"],
-            state: "view 2 qc 1 tc 0 committed 0",
-        },
-        Row {
-            desc: "ours comes back",
-            input: bench.commit_vote(3, &a),
-            expect: &[],
-            state: "view 2 qc 1 tc 0 committed 0",
-        },
-        Row {
-            desc: "F: final; nothing is left to press on with",
-            input: bench.commit_vote(1, &a),
-            expect: &["formed cc 1", "commit a", "timer Idle 60000"],
-            state: "view 2 qc 1 tc 0 committed 1",
-        },
+        row("the leader's vote overtakes its block", bench.vote(0, &a), &[], "view 1 qc 0 tc 0 committed 0"),
+        row(
+            "the proposal is executed before anything else, and makes work",
+            proposal(p),
+            &["check a k0", "timer View 1000"],
+            "view 1 qc 0 tc 0 committed 0",
+        ),
+        row("V", valid(&a), &["sync", "vote 1 a"], "view 1 qc 0 tc 0 committed 0"),
+        row("our own vote comes back", bench.vote(3, &a), &[], "view 1 qc 0 tc 0 committed 0"),
+        row(
+            "the quorum: H, C, A",
+            bench.vote(2, &a),
+            &["sync", "formed qc 1", "commit vote 1 a", "timer View 1000"],
+            "view 2 qc 1 tc 0 committed 0",
+        ),
+        row("a commit vote", bench.commit_vote(0, &a), &[], "view 2 qc 1 tc 0 committed 0"),
+        row(
+            "the same again",
+            bench.commit_vote(0, &a),
+            &["refused: already known"],
+            "view 2 qc 1 tc 0 committed 0",
+        ),
+        row("ours comes back", bench.commit_vote(3, &a), &[], "view 2 qc 1 tc 0 committed 0"),
+        row(
+            "F: final; nothing is left to press on with",
+            bench.commit_vote(1, &a),
+            &["formed cc 1", "commit a", "timer Idle 60000"],
+            "view 2 qc 1 tc 0 committed 1",
+        ),
     ];
     bench.play(rows);
     assert!(!bench.replica.is_working());

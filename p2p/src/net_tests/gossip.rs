@@ -61,6 +61,47 @@ async fn transactions_reach_validators_and_a_follower_in_batches() {
     }
 }
 
+/// Answers four requests of a peer about a chain whose tip is `tip`.
+async fn serve_four(mut node: Node, tip: Tip) -> Node {
+    let mut served = 0;
+    while served < 4 {
+        if let Event::SyncRequest { request, reply, .. } = node.event().await {
+            served += 1;
+            let answer = match request {
+                SyncRequest::Status => SyncResponse::Status(tip),
+                SyncRequest::Blocks { from, count } => SyncResponse::Blocks(
+                    (0..u64::from(count))
+                        .map(|n| Bytes::from(vec![(from.get() + n) as u8; 900_000]))
+                        .collect(),
+                ),
+                SyncRequest::Block { id } if id == tip.block => SyncResponse::Block(Some("block".into())),
+                SyncRequest::Block { .. } => continue,
+            };
+            reply.send(answer).unwrap();
+        }
+    }
+    node
+}
+
+/// Announcements do not wait for peers as transactions do, so they are repeated until one arrives; it is
+/// reported as worthless.
+async fn first_announcement(from: &Node, to: &mut Node) -> Bytes {
+    let announcing = async {
+        for number in 0_u32.. {
+            let bytes = Bytes::from(format!("block {number}"));
+            from.handle().send(Command::AnnounceBlock(bytes)).await.unwrap();
+            let soon = tokio::time::timeout(Duration::from_millis(300), to.p2p.events.recv()).await;
+            if let Ok(Some(Event::Announcement { bytes, ticket, .. })) = soon {
+                let report = Command::ReportValidation { ticket, verdict: Verdict::Reject };
+                to.handle().send(report).await.unwrap();
+                return bytes;
+            }
+        }
+        unreachable!()
+    };
+    tokio::time::timeout(PATIENCE, announcing).await.expect("an announcement")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn announcements_and_sync_work_and_a_rejecting_peer_is_not_harmed() {
     let validators = addresses(1);
@@ -74,26 +115,7 @@ async fn announcements_and_sync_work_and_a_rejecting_peer_is_not_harmed() {
         epoch: Epoch::ZERO,
         earliest: Height::new(1),
     };
-    let serving = tokio::spawn(async move {
-        let mut served = 0;
-        while served < 4 {
-            if let Event::SyncRequest { request, reply, .. } = first.event().await {
-                served += 1;
-                let answer = match request {
-                    SyncRequest::Status => SyncResponse::Status(tip),
-                    SyncRequest::Blocks { from, count } => SyncResponse::Blocks(
-                        (0..u64::from(count))
-                            .map(|n| Bytes::from(vec![(from.get() + n) as u8; 900_000]))
-                            .collect(),
-                    ),
-                    SyncRequest::Block { id } if id == tip.block => SyncResponse::Block(Some("block".into())),
-                    SyncRequest::Block { .. } => continue,
-                };
-                reply.send(answer).unwrap();
-            }
-        }
-        first
-    });
+    let serving = tokio::spawn(serve_four(first, tip));
     let handle = second.handle().clone();
     let ask = |peer: Peer, request: SyncRequest| {
         let handle = handle.clone();
@@ -114,25 +136,7 @@ async fn announcements_and_sync_work_and_a_rejecting_peer_is_not_harmed() {
     assert_eq!(ask(stranger, SyncRequest::Status).await, Err(RequestFault::NotConnected));
 
     let first = serving.await.unwrap();
-    // Announcements do not wait for peers as transactions do, so they are repeated until one arrives.
-    let announced = tokio::time::timeout(PATIENCE, async {
-        for number in 0_u32.. {
-            let bytes = Bytes::from(format!("block {number}"));
-            first.handle().send(Command::AnnounceBlock(bytes)).await.unwrap();
-            let soon = tokio::time::timeout(Duration::from_millis(300), second.p2p.events.recv()).await;
-            if let Ok(Some(Event::Announcement { bytes, ticket, .. })) = soon {
-                second
-                    .handle()
-                    .send(Command::ReportValidation { ticket, verdict: Verdict::Reject })
-                    .await
-                    .unwrap();
-                return bytes;
-            }
-        }
-        unreachable!()
-    })
-    .await
-    .expect("an announcement");
+    let announced = first_announcement(&first, &mut second).await;
     assert!(announced.starts_with(b"block "));
     assert_eq!(second.info().await.peers.len(), 1);
 }
