@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use cairn_state::{BlockFault, State, Table, TxRefusal};
-use cairn_types::identity::{IDENTITY_KEYS_MAX, IdentityOp};
+use cairn_types::identity::{IDENTITY_KEYS_MAX, Identity, IdentityOp};
 use cairn_types::*;
 use support::*;
 
@@ -189,6 +189,29 @@ fn register(state: &State, sender: u64) {
     grow(state, time, vec![verified(tx, vec![key(sender)])]);
 }
 
+/// Asserts that `op`, signed by these keys, is refused with a refusal of this shape.
+macro_rules! refuses {
+    ($state:expr, $keys:expr, $op:expr, $shape:pat) => {
+        assert!(matches!(operation_refused($state, $keys, $op), $shape))
+    };
+}
+
+/// The identity survives reopening, and its newest key anchors; anchors leave the map alone.
+fn it_is_the_same_when_opened_again(store: Arc<dyn Storage>, state: State, identity: &Identity) {
+    let tip = state.tip();
+    drop(state);
+    let state = State::open(store, &genesis()).unwrap();
+    let address = identity.address;
+    assert_eq!((state.tip(), state.identity(&address).unwrap().as_ref()), (tip, Some(identity)));
+    let time = state.tip().header.time_ms + 1_000;
+    let tx = registered(1, &[2], time, proofs(vec![proof(5)]));
+    let block = grow(&state, time, vec![signed_by_state(&state, tx)]);
+    let record = state.record(0).unwrap().unwrap();
+    assert_eq!((record.key_address, record.sender), (key(3).address(), address));
+    let before = state.header(Height::new(6)).unwrap().unwrap();
+    assert_eq!(block.header().state_root, before.state_root);
+}
+
 #[test]
 fn an_identity_lives_through_keys_and_thresholds() {
     on_both(|store| {
@@ -198,24 +221,12 @@ fn an_identity_lives_through_keys_and_thresholds() {
         let time = state.tip().header.time_ms + 1_000;
         let by_inline = anchor(1, 1, time);
         assert!(matches!(refused(&state, time, by_inline), TxRefusal::InlineKeyOfRegistered { .. }));
-        assert!(matches!(
-            operation_refused(&state, &[0], IdentityOp::Register),
-            TxRefusal::AlreadyRegistered { .. }
-        ));
-        assert!(matches!(
-            operation_refused(&state, &[0], IdentityOp::RevokeKey(0)),
-            TxRefusal::TooFewKeysLeft { left: 0, .. }
-        ));
-        assert!(matches!(
-            operation_refused(&state, &[0], IdentityOp::AddKey(key(1))),
-            TxRefusal::KeyAlreadyHeld { index: 0, .. }
-        ));
+        refuses!(&state, &[0], IdentityOp::Register, TxRefusal::AlreadyRegistered { .. });
+        refuses!(&state, &[0], IdentityOp::RevokeKey(0), TxRefusal::TooFewKeysLeft { left: 0, .. });
+        refuses!(&state, &[0], IdentityOp::AddKey(key(1)), TxRefusal::KeyAlreadyHeld { index: 0, .. });
         operate(&state, &[0], IdentityOp::AddKey(key(2)));
         for bad in [0, 3] {
-            assert!(matches!(
-                operation_refused(&state, &[0], IdentityOp::SetThreshold(bad)),
-                TxRefusal::BadThreshold { active: 2, .. }
-            ));
+            refuses!(&state, &[0], IdentityOp::SetThreshold(bad), TxRefusal::BadThreshold { active: 2, .. });
         }
         operate(&state, &[1], IdentityOp::SetThreshold(2));
         let payload = || proofs(vec![proof(5)]);
@@ -224,10 +235,12 @@ fn an_identity_lives_through_keys_and_thresholds() {
             state.resolve_keys(None, &alone),
             Err(TxRefusal::ThresholdNotMet { required: 2, got: 1, .. })
         ));
-        assert!(matches!(
-            operation_refused(&state, &[0, 1], IdentityOp::RevokeKey(0)),
+        refuses!(
+            &state,
+            &[0, 1],
+            IdentityOp::RevokeKey(0),
             TxRefusal::TooFewKeysLeft { left: 1, threshold: 2, .. }
-        ));
+        );
         operate(&state, &[0, 1], IdentityOp::RotateKey { index: 0, key: key(3) });
         let three = registered(1, &[1, 2, 9], time, payload());
         assert!(matches!(
@@ -238,14 +251,8 @@ fn an_identity_lives_through_keys_and_thresholds() {
         assert!(
             matches!(state.resolve_keys(None, &old), Err(TxRefusal::KeyRevoked { index: 0, since, .. }) if since == Height::new(4))
         );
-        assert!(matches!(
-            operation_refused(&state, &[1, 2], IdentityOp::AddKey(key(1))),
-            TxRefusal::KeyAlreadyHeld { index: 0, .. }
-        ));
-        assert!(matches!(
-            operation_refused(&state, &[1, 2], IdentityOp::RevokeKey(0)),
-            TxRefusal::KeyRevoked { .. }
-        ));
+        refuses!(&state, &[1, 2], IdentityOp::AddKey(key(1)), TxRefusal::KeyAlreadyHeld { index: 0, .. });
+        refuses!(&state, &[1, 2], IdentityOp::RevokeKey(0), TxRefusal::KeyRevoked { .. });
         operate(&state, &[1, 2], IdentityOp::SetThreshold(1));
         let both = registered(1, &[1, 2], time, payload());
         assert!(matches!(
@@ -261,20 +268,7 @@ fn an_identity_lives_through_keys_and_thresholds() {
             .collect();
         assert_eq!(lives, vec![(key(1), 1, Some(4)), (key(2), 2, Some(6)), (key(3), 4, None)]);
         assert_eq!((identity.threshold, identity.admitted), (1, true));
-        let tip = state.tip();
-        drop(state);
-        let state = State::open(store, &genesis()).unwrap();
-        assert_eq!((state.tip(), state.identity(&address).unwrap()), (tip, Some(identity)));
-        let time = state.tip().header.time_ms + 1_000;
-        let tx = registered(1, &[2], time, payload());
-        let block = grow(&state, time, vec![signed_by_state(&state, tx)]);
-        let record = state.record(0).unwrap().unwrap();
-        assert_eq!((record.key_address, record.sender), (key(3).address(), address));
-        assert_eq!(
-            block.header().state_root,
-            state.header(Height::new(6)).unwrap().unwrap().state_root,
-            "anchors leave the map alone"
-        );
+        it_is_the_same_when_opened_again(store, state, &identity);
     });
 }
 

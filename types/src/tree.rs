@@ -1,5 +1,5 @@
 //! Merkle trees of the RFC 9162 shape (section 2.1): a tree of n > 1 leaves splits at the largest
-//! power of two below n. No leaf is ever duplicated, so [A,B,C] and [A,B,C,C] have different roots.
+//! power of two below n. No leaf is ever duplicated, so `A B C` and `A B C C` have different roots.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use rayon::prelude::*;

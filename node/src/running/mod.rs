@@ -157,8 +157,7 @@ fn start(
     networks.spawn(Arc::clone(&sync).run(jobs_queue));
     networks.spawn(Arc::clone(&sync).poll());
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
-    networks.spawn(expire(Arc::clone(&context)));
-    networks.spawn(keep_durable(Arc::clone(&context)));
+    spawn_chores(networks, &context);
     let executor = Executor::new(Arc::clone(&context), networks.handle().clone(), hot_verifiers);
     let store = match journal {
         Some(journal) => Store::Journal(Box::new(journal), Arc::clone(&context)),
@@ -173,6 +172,12 @@ fn start(
         })?,
     ];
     Ok(Running { context, transactions, sync, threads })
+}
+
+/// What runs on its own, again and again.
+fn spawn_chores(networks: &Runtime, context: &Arc<Context>) {
+    networks.spawn(expire(Arc::clone(context)));
+    networks.spawn(keep_durable(Arc::clone(context)));
 }
 
 /// A thread whose end, however it comes, stops the node.
