@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use cairn_state::{BlockFault, State, Table, TxRefusal};
+use cairn_state::{BlockFault, State, Storage, Table, TxRefusal};
 use cairn_types::identity::{IDENTITY_KEYS_MAX, Identity, IdentityOp};
 use cairn_types::*;
 use support::*;
