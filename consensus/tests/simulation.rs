@@ -2,6 +2,7 @@
 
 mod cluster;
 mod rules;
+mod twins;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

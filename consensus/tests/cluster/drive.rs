@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cairn_consensus::{Action, Blame, Input, Outgoing, Step};
+use cairn_consensus::{Action, Blame, BlockVerdict, Input, Outgoing, Step};
 use cairn_types::{Block, CertifiedBlock, Message, Slot, Verified};
 use rand::Rng;
 
@@ -18,6 +18,12 @@ pub(crate) type From = (Option<usize>, Input);
 impl Cluster {
     /// One turn of a node's loop, and the turns that its own messages bring.
     pub(crate) fn turn(&mut self, node: usize, inputs: Vec<From>) {
+        let before = self.view_of(node);
+        self.turns(node, inputs);
+        self.note_view(node, before);
+    }
+
+    fn turns(&mut self, node: usize, inputs: Vec<From>) {
         let mut queue: VecDeque<From> = inputs.into();
         loop {
             let mut step = Step::default();
@@ -41,6 +47,9 @@ impl Cluster {
                     return self.crash_and_restart(node); // synced, but only some of it was sent
                 }
                 self.act(node, action, &mut queue);
+            }
+            if let Some(vote) = self.vote_unguarded(node) {
+                queue.push_back((Some(node), self.input(vote)));
             }
             if let Some(input) = self.work(node) {
                 queue.push_back((None, input));
@@ -81,6 +90,7 @@ impl Cluster {
                     }
                 }
                 if signed {
+                    queue.extend(self.miscount(node, &message).map(|input| (None, input)));
                     queue.push_back((Some(node), self.input(message)));
                 }
             }
@@ -133,6 +143,7 @@ impl Cluster {
             self.checks.signed(me, &outgoing, &self.nodes[node].disk.record);
         }
         *self.sent.entry(kind(&outgoing)).or_default() += 1;
+        self.note_sent(node, &outgoing);
         self.world.seal(index.unwrap_or_default(), outgoing)
     }
 
@@ -150,6 +161,7 @@ impl Cluster {
 
     fn commit(&mut self, node: usize, blocks: &[CertifiedBlock]) {
         for certified in blocks {
+            self.note_committed(node, certified);
             if self.nodes[node].honest {
                 self.checks.committed(node, certified);
             }
@@ -192,13 +204,14 @@ impl Cluster {
                     );
                     return;
                 }
+                let miscounted = self.miscount(to, &message).map(|input| (None, input));
                 let input = match message {
                     Message::Status(status) => {
                         Input::Status { from: self.nodes[from].me.unwrap_or_default(), status }
                     }
                     message => self.input(message),
                 };
-                self.turn(to, vec![(Some(from), input)]);
+                self.turn(to, [(Some(from), input)].into_iter().chain(miscounted).collect());
             }
             Wire::Fetch(id) => {
                 let committed = || self.nodes[to].disk.chain.blocks.iter().find(|b| b.block.id() == id);
@@ -257,6 +270,9 @@ impl Cluster {
         let Some(live) = self.nodes[node].live.as_mut() else { return };
         let lag = params.lag_max_ms.saturating_mul(1 << lag_exponent.min(32));
         let verdict = live.executor.check(block, clock.saturating_sub(lag));
+        if verdict == BlockVerdict::Valid {
+            self.found_valid(node, block.id());
+        }
         self.turn(node, vec![(None, Input::BlockChecked { id: block.id(), verdict })]);
     }
 

@@ -5,7 +5,10 @@ pub(crate) mod checks;
 pub(crate) mod drive;
 pub(crate) mod executor;
 pub(crate) mod node;
+pub(crate) mod partitions;
+pub(crate) mod sabotage;
 pub(crate) mod scenario;
+pub(crate) mod transcript;
 pub(crate) mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +22,9 @@ use rand_chacha::ChaCha8Rng;
 use attack::Attacker;
 use checks::Checks;
 use node::Node;
+use partitions::Partitions;
+use sabotage::Sabotage;
+use transcript::Transcript;
 use world::{START_MS, World};
 
 /// What travels between nodes.
@@ -75,6 +81,11 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) attacker: Option<Attacker>,
     pub(crate) checks: Checks,
+    /// Links planned by view; `None` when only faults cut them.
+    pub(crate) partitions: Option<Partitions>,
+    /// What is wrong with the honest nodes on purpose.
+    pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) transcript: Transcript,
     pub(crate) delays: Delays,
     pub(crate) now: u64,
     pub(crate) rng: ChaCha8Rng,
@@ -98,6 +109,9 @@ impl Cluster {
             nodes,
             attacker: None,
             checks: Checks::default(),
+            partitions: None,
+            sabotage: None,
+            transcript: Transcript::default(),
             delays,
             now: START_MS,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -132,6 +146,12 @@ impl Cluster {
     /// Sends over the link, subject to partitions, loss and repetition.
     pub(crate) fn send(&mut self, from: usize, to: usize, wire: Wire) {
         if self.blocked.contains(&(from, to)) {
+            return;
+        }
+        let standing = self.view_of(from).unwrap_or_default();
+        if self.holds_back(from, to, &wire)
+            || self.partitions.as_mut().is_some_and(|it| !it.pass(from, to, self.now, standing, &wire))
+        {
             return;
         }
         let (loss, twice, _) = self.noise;
@@ -191,7 +211,9 @@ impl Cluster {
             return;
         }
         let world = self.world.clone();
+        self.lose_unsynced(node);
         self.nodes[node].open(&world);
+        self.transcript.line(self.now, || format!("{} starts", self.name(node)));
         self.turn(node, vec![(None, Input::Start)]);
         for other in 0..self.nodes.len() {
             self.connect(node, other);
@@ -205,7 +227,7 @@ impl Cluster {
     }
 
     /// Two nodes find each other again.
-    fn connect(&mut self, a: usize, b: usize) {
+    pub(crate) fn connect(&mut self, a: usize, b: usize) {
         for (at, peer) in [(a, b), (b, a)] {
             let reachable = !self.blocked.contains(&(a, b)) && !self.blocked.contains(&(b, a));
             let both = self.nodes[a].live.is_some() && self.nodes[b].live.is_some();
@@ -239,7 +261,10 @@ impl Cluster {
                     self.connect(a, b);
                 }
             }
-            Fault::Crash(node) => self.nodes[node].crash(),
+            Fault::Crash(node) => {
+                self.transcript.line(self.now, || format!("{} crashes", self.name(node)));
+                self.nodes[node].crash();
+            }
             Fault::Restart(node) => self.start(node),
             Fault::PowerLoss(within) => {
                 for node in 0..self.nodes.len() {
@@ -264,6 +289,11 @@ impl Cluster {
                 self.turn(node, Vec::new());
             }
         }
+    }
+
+    /// A node that has not crashed yet does not.
+    pub(crate) fn cancel_crash(&mut self, node: usize) {
+        self.queue.retain(|_, event| !matches!(event, Event::Fault(Fault::Crash(other)) if *other == node));
     }
 
     /// Whether every honest node is up and has committed everything submitted.
