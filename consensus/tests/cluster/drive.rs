@@ -70,7 +70,8 @@ impl Cluster {
     fn work(&mut self, node: usize) -> Option<Input> {
         let live = self.nodes[node].live.as_mut()?;
         let parent = live.replica.high_qc().block();
-        let work = live.executor.candidates(&parent).is_some_and(|candidates| !candidates.is_empty());
+        let work =
+            live.executor.candidates(&parent).is_some_and(|mut candidates| candidates.next().is_some());
         if live.told == Some((parent, work)) {
             return None;
         }

@@ -23,6 +23,8 @@ pub(crate) struct Executor {
     executed: BTreeMap<BlockId, (Header, BTreeSet<TxId>)>,
     committed_ids: BTreeSet<TxId>,
     tip: Header,
+    /// The tip's id, which costs a hash.
+    tip_id: BlockId,
     pub(crate) pool: BTreeMap<TxId, Arc<SignedTransaction>>,
 }
 
@@ -33,6 +35,7 @@ impl Executor {
             executed: BTreeMap::new(),
             committed_ids: BTreeSet::new(),
             tip: world.root.clone(),
+            tip_id: world.root.id(),
             pool: BTreeMap::new(),
         };
         for certified in &chain.blocks {
@@ -42,28 +45,37 @@ impl Executor {
     }
 
     fn header(&self, id: &BlockId) -> Option<&Header> {
-        if *id == self.tip.id() {
+        if *id == self.tip_id {
             return Some(&self.tip);
         }
         self.executed.get(id).map(|(header, _)| header)
     }
 
-    /// The pooled transactions that execute on `parent`; `None` when it was not executed here.
-    pub(crate) fn candidates(&self, parent: &BlockId) -> Option<Vec<Arc<SignedTransaction>>> {
-        let mut included = self.committed_ids.clone();
+    /// The ids in the uncommitted blocks up to `parent`; `None` when it was not executed here.
+    fn included(&self, parent: &BlockId) -> Option<Vec<&BTreeSet<TxId>>> {
+        let mut included = Vec::new();
         let mut at = *parent;
-        while at != self.tip.id() {
+        while at != self.tip_id {
             let (header, ids) = self.executed.get(&at)?;
-            included.extend(ids);
+            included.push(ids);
             at = header.parent;
         }
-        let fresh = self.pool.iter().filter(|(id, _)| !included.contains(*id));
-        Some(fresh.map(|(_, tx)| tx.clone()).collect())
+        Some(included)
+    }
+
+    /// The pooled transactions that execute on `parent`; `None` when it was not executed here. Committed ones
+    /// are not in the pool.
+    pub(crate) fn candidates(
+        &self,
+        parent: &BlockId,
+    ) -> Option<impl Iterator<Item = &Arc<SignedTransaction>>> {
+        let included = self.included(parent)?;
+        let fresh = self.pool.iter().filter(move |(id, _)| !included.iter().any(|ids| ids.contains(*id)));
+        Some(fresh.map(|(_, tx)| tx))
     }
 
     pub(crate) fn build(&mut self, slot: Slot, clock_ms: u64) -> Option<Arc<Block>> {
-        let mut transactions = self.candidates(&slot.parent)?;
-        transactions.truncate(BLOCK_TRANSACTIONS);
+        let transactions = self.candidates(&slot.parent)?.take(BLOCK_TRANSACTIONS).cloned().collect();
         let parent = self.header(&slot.parent)?.clone();
         let block = self.world.block(&parent, slot, clock_ms.max(parent.time_ms + 1), transactions);
         self.keep(&block);
@@ -92,7 +104,7 @@ impl Executor {
     /// Makes a block final. It must be the committed block's child and execute to its root.
     pub(crate) fn apply(&mut self, block: &Block) {
         let header = block.header();
-        assert_eq!(header.parent, self.tip.id(), "committed out of order");
+        assert_eq!(header.parent, self.tip_id, "committed out of order");
         assert!(header.height.follows(self.tip.height), "heights not contiguous");
         assert_eq!(header.state_root, next_root(self.tip.state_root, header.tx_root), "state diverged");
         for tx in block.transactions() {
@@ -103,6 +115,7 @@ impl Executor {
         self.executed.remove(&block.id());
         self.executed.retain(|_, (other, _)| other.height > header.height);
         self.tip = header.clone();
+        self.tip_id = block.id();
     }
 
     pub(crate) fn has_committed(&self, id: &TxId) -> bool {
