@@ -106,7 +106,7 @@ impl Campaign {
 
     /// Everything that is needed to look into a finding, told on the smallest scenario that still has it.
     fn report(&self, index: u64, plan: Plan, broken: &str) -> String {
-        let (plan, transcript) = smallest(plan, self.bug);
+        let (plan, transcript) = smallest(plan, self.bug, is_stall(broken));
         let fault = self.bug.map(|bug| format!(" --fault {bug:?}")).unwrap_or_default();
         format!(
             "FINDING: scenario {index} of seed {}: {broken}\n\nmade smaller:\n{plan}\n\n{}\n\nreplay: scripts/twins.sh --seed {} --scenario {index}{fault}\n",
@@ -139,13 +139,19 @@ impl Campaign {
     }
 }
 
+/// Whether nothing worse happened than that progress was missing.
+fn is_stall(broken: &str) -> bool {
+    broken.starts_with("(f)")
+}
+
 /// Takes away from a scenario that breaks an invariant what is not needed for that, and plays what is left.
-fn smallest(mut plan: Plan, bug: Option<Bug>) -> (Plan, Transcript) {
+fn smallest(mut plan: Plan, bug: Option<Bug>, stall: bool) -> (Plan, Transcript) {
     let mut plays = 0;
     while plays < SMALLER_PLAYS_MAX {
         let smaller = plan.smaller().into_iter().find(|smaller| {
             plays += 1;
-            play(smaller, bug, &Transcript::default()).is_err()
+            let broken = play(smaller, bug, &Transcript::default()).err();
+            broken.is_some_and(|broken| is_stall(&broken) == stall)
         });
         match smaller {
             Some(smaller) => plan = smaller,

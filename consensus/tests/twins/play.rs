@@ -18,6 +18,8 @@ const SUBMIT_EVERY_MS: u64 = 200;
 /// A planned view is over after two timeouts, the second heard by everybody; the network heals after this
 /// many of the largest in any case.
 const TIMEOUTS_PER_VIEW: u64 = 3;
+/// A view in which nothing fails, ms: two messages, building and executing, each at its slowest, rounded up.
+const VIEW_MS: u64 = 40;
 /// The second instance's clock against the first's, ms: its blocks are others.
 const SECOND_SKEW_MS: i64 = 7;
 
@@ -109,10 +111,10 @@ fn run(plan: &Plan, bug: Option<Bug>, transcript: Transcript) -> Outcome {
     };
     heal(&mut cluster, plan, nonces);
     let calm = cluster.now;
-    // (f): the largest timeout twice, views that twins lead, and blocks of three for all that waits.
+    // (f): the largest timeout twice, once more for each view in a row that a twin may lead, and then one view
+    // for every three transactions that may be waiting.
     let twins = plan.twinned.len() as u64;
-    let blocks_ms = nonces.div_ceil(3) * 100;
-    let bound = (2 + twins) * cap_ms + 10 * params().timeout_base_ms + blocks_ms;
+    let bound = (2 + twins) * cap_ms + nonces.div_ceil(3) * VIEW_MS;
     let last = cluster.world.transaction(nonces).transaction.id();
     let done = cluster.run(calm + bound, |c| c.submitted.contains_key(&last) && c.all_committed());
     assert!(done, "(f) not everything was committed {bound} ms after the calm: {}", cluster.describe());
