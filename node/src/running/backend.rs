@@ -148,9 +148,12 @@ impl NodeBackend {
             ok: behind <= READY_LAG_BLOCKS,
             detail: format!("final height {height}, highest known {best}"),
         };
+        let started = context.position.started();
+        let detail = if started { "taking part" } else { "listening first whether this key signs elsewhere" };
+        let consensus = ReadyCheck { name: "consensus", ok: started, detail: detail.to_owned() };
         let stopping = context.shutdown.is_cancelled();
         let detail = if stopping { "shutting down" } else { "running" };
-        vec![peers, sync, ReadyCheck { name: "process", ok: !stopping, detail: detail.to_owned() }]
+        vec![peers, sync, consensus, ReadyCheck { name: "process", ok: !stopping, detail: detail.to_owned() }]
     }
 
     async fn describe_net(&self) -> Result<NetInfo, Fault> {
@@ -162,7 +165,7 @@ impl NodeBackend {
             peer_id: link.peer,
             plane: "mesh",
             address: link.endpoint,
-            outbound: false,
+            outbound: None,
             validator: Some(link.address),
             rtt_ms: None,
         });
@@ -170,7 +173,7 @@ impl NodeBackend {
             peer_id: peer.peer.to_string(),
             plane: "public",
             address: peer.endpoint,
-            outbound: !peer.inbound,
+            outbound: Some(!peer.inbound),
             validator: None,
             rtt_ms: None,
         });
@@ -312,7 +315,7 @@ impl Backend for NodeBackend {
         Box::pin(async move {
             let set = &self.context.set;
             if from > set.epoch() {
-                return Err(Fault::not_found(format!("epoch {from}; the newest is {}", set.epoch())));
+                return Err(Fault::not_found(format!("epoch {from} (the newest is {})", set.epoch())));
             }
             Ok(Trust { sets: vec![(**set).clone()], handovers: Vec::new() })
         })

@@ -82,6 +82,7 @@ impl ConsensusLoop {
             () = self.context.shutdown.cancelled() => return,
             () = tokio::time::sleep(silence) => {}
         }
+        self.context.position.set_started();
         if let Err(why) = self.turns().await {
             self.context.fail(why);
         }
@@ -117,7 +118,8 @@ impl ConsensusLoop {
         self.context.position.set_view(self.replica.view());
         self.context.metrics.view.set(i64::try_from(self.replica.view().get()).unwrap_or(i64::MAX));
         self.prune();
-        self.tell_work()
+        // Otherwise the pool says when it has changed.
+        if self.replica.high_qc().block() == self.told.1 { Ok(()) } else { self.tell_work() }
     }
 
     /// Steps through `waiting` and through what our own messages add to it, one sync a round.
@@ -158,7 +160,10 @@ impl ConsensusLoop {
     /// Tells the replica about work when the answer, or the block it is about, has changed.
     fn tell_work(&mut self) -> Result<(), String> {
         let tip = self.replica.high_qc().block();
+        // Lowered before looking: whoever fills the pool from here on sees it, and wakes this loop.
+        self.context.position.set_told_of_work(false);
         let work = self.context.has_work(tip);
+        self.context.position.set_told_of_work(work);
         // A change of block resets the replica's answer to "no".
         let known = self.told.0 && self.told.1 == tip;
         self.told = (work, tip);

@@ -57,6 +57,8 @@ pub(crate) struct Position {
     best_known: AtomicU64,
     signed_view: AtomicU64,
     durable: AtomicU64,
+    told_of_work: AtomicBool,
+    started: AtomicBool,
     syncing: AtomicBool,
 }
 
@@ -96,6 +98,26 @@ impl Position {
         ];
         let highest = views.into_iter().flatten().max().unwrap_or(View::ZERO);
         self.signed_view.fetch_max(highest.get(), Ordering::SeqCst);
+    }
+
+    /// Whether consensus takes part; false while the node listens for its own key elsewhere.
+    pub(crate) fn started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Publishes that consensus takes part.
+    pub(crate) fn set_started(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether consensus knows already that the pool holds work.
+    pub(crate) fn told_of_work(&self) -> bool {
+        self.told_of_work.load(Ordering::SeqCst)
+    }
+
+    /// Publishes whether consensus knows of work.
+    pub(crate) fn set_told_of_work(&self, told: bool) {
+        self.told_of_work.store(told, Ordering::SeqCst);
     }
 
     /// The height up to which the state survives a power cut.

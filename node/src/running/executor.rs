@@ -121,7 +121,8 @@ impl Executor {
         match context.state.build(slot, time_ms, candidates) {
             Ok(Built { block, refused }) => {
                 self.drop_refused(&refused);
-                context.uncommitted.insert(&block);
+                let ids = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
+                context.uncommitted.insert(&block, ids);
                 context.metrics.build.observe(started.elapsed().as_secs_f64());
                 self.tell(Input::PayloadReady { view: slot.view, block });
                 Ok(())
@@ -164,8 +165,8 @@ impl Executor {
         }
         let started = std::time::Instant::now();
         let verdict = match self.execute(block) {
-            Ok(()) => {
-                self.context.uncommitted.insert(block);
+            Ok(ids) => {
+                self.context.uncommitted.insert(block, ids);
                 let lag_max = params.lag_max_ms.saturating_mul(1 << lag_exponent.min(LAG_EXPONENT_MAX));
                 let too_old = time < now.saturating_sub(lag_max);
                 if too_old { BlockVerdict::TooOld } else { BlockVerdict::Valid }
@@ -203,9 +204,11 @@ impl Executor {
         });
     }
 
-    fn execute(&self, block: &Arc<Block>) -> Result<(), Unfit> {
+    /// Verifies and executes a block; gives the ids of its transactions.
+    fn execute(&self, block: &Arc<Block>) -> Result<Vec<TxId>, Unfit> {
         let verified = self.verify_transactions(block)?;
-        Ok(self.context.state.check(block, &verified)?)
+        self.context.state.check(block, &verified)?;
+        Ok(verified.iter().map(|tx| tx.id).collect())
     }
 
     /// Every transaction of the block with its signatures checked, most of them long ago.

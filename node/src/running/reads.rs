@@ -133,13 +133,26 @@ pub(crate) fn receipt(context: &Context, seq: u64, form: ReceiptForm) -> Read<Op
 /// Verifies a receipt against this chain.
 pub(crate) fn verify_receipt(context: &Context, text: &str) -> Read<Verdict> {
     let trusted = Trusted::genesis(&context.genesis).map_err(Fault::internal)?;
-    let verdict = ReceiptVerifier::new(trusted).verify_json(text);
+    Ok(judge_receipt(trusted, text))
+}
+
+/// A receipt of a leaf, or of a batch's root as [`receipt`] gives it.
+fn judge_receipt(trusted: Trusted, text: &str) -> Verdict {
+    let verifier = ReceiptVerifier::new(trusted);
+    let verdict = match AnchorReceipt::parse(text) {
+        Ok(of_root) => verifier.verify_anchor(&of_root),
+        Err(_) => verifier.verify_json(text),
+    };
     let check = |check: &cairn_receipt::Check| VerdictCheck {
         name: check.name.name().to_owned(),
         ok: check.passed,
         detail: check.detail.clone(),
     };
-    Ok(Verdict { valid: verdict.valid, checks: verdict.checks.iter().map(check).collect() })
+    Verdict {
+        valid: verdict.valid,
+        checks: verdict.checks.iter().map(check).collect(),
+        record: verdict.record.filter(|_| verdict.valid).map(Box::new),
+    }
 }
 
 /// The validators that sign a block, with what they have done.

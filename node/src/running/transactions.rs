@@ -98,7 +98,9 @@ impl Transactions {
                 let reason = "it had to make room for a sender with fewer pending transactions".to_owned();
                 let news = Err(Fault::MempoolFull { reason, retry_after_ms: EVICTED_RETRY_MS });
                 evicted.iter().for_each(|id| self.context.waiters.tell(id, &news));
-                self.context.pool_changed.notify_one();
+                if !self.context.position.told_of_work() {
+                    self.context.pool_changed.notify_one();
+                }
                 if origin == Origin::Client {
                     self.pass_on(&signed);
                 }

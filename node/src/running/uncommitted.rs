@@ -22,10 +22,9 @@ pub(crate) struct Uncommitted {
 }
 
 impl Uncommitted {
-    /// Enters a block whose overlay exists.
-    pub(crate) fn insert(&self, block: &Block) {
+    /// Enters a block whose overlay exists, with the ids of its transactions.
+    pub(crate) fn insert(&self, block: &Block, transactions: Vec<TxId>) {
         let header = block.header();
-        let transactions = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
         let carried = Carried { parent: header.parent, height: header.height, transactions };
         self.blocks.lock().insert(block.id(), carried);
     }
