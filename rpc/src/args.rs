@@ -17,6 +17,9 @@ use crate::suggest::nearest;
 /// Values longer than this are cut when an error repeats them.
 const ECHO_CHARS_MAX: usize = 40;
 
+/// Digits of the largest height.
+const HEIGHT_DIGITS_MAX: usize = 20;
+
 /// How a caller names a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BlockRef {
@@ -157,6 +160,16 @@ impl Args {
             .ok_or_else(|| self.wrong(name, &value, "64 hex digits"))
     }
 
+    /// A digest with or without `prefix` before it, as the proof server's client writes its own ids.
+    pub(crate) fn hash_after(&mut self, prefix: &str, name: &str) -> Result<Option<Hash>, Fault> {
+        if let Some(Value::String(text)) = self.values.get_mut(name)
+            && let Some(bare) = text.strip_prefix(prefix)
+        {
+            *text = bare.to_owned();
+        }
+        self.hash(name)
+    }
+
     pub(crate) fn id<K>(&mut self, name: &str) -> Result<Option<Id<K>>, Fault> {
         Ok(self.hash(name)?.map(Id::new))
     }
@@ -270,10 +283,12 @@ pub(crate) fn parse_block_ref_text(text: &str) -> Option<BlockRef> {
     match text {
         "latest" => Some(BlockRef::Latest),
         "earliest" => Some(BlockRef::Earliest),
-        _ => match text.parse() {
-            Ok(height) => Some(BlockRef::Height(Height::new(height))),
-            Err(_) => cairn_types::BlockId::from_hex(text).map(BlockRef::Id),
-        },
+        // An id may happen to be all decimal digits: its length tells them apart.
+        _ if text.len() <= HEIGHT_DIGITS_MAX => {
+            let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| digits).map(|height| BlockRef::Height(Height::new(height)))
+        }
+        _ => cairn_types::BlockId::from_hex(text).map(BlockRef::Id),
     }
 }
 

@@ -65,6 +65,11 @@ fn block_references_have_four_forms() {
     assert_eq!(parse_block_ref(&Value::from(12)), Some(BlockRef::Height(Height::new(12))));
     assert_eq!(parse_block_ref(&Value::from(-1)), None);
     assert_eq!(parse_block_ref_text("newest"), None);
+    assert_eq!(parse_block_ref_text("+1"), None);
+    let digits = "0".repeat(64);
+    let id = cairn_types::BlockId::from_hex(&digits).expect("hex");
+    assert_eq!(parse_block_ref_text(&digits), Some(BlockRef::Id(id)), "an id may be all digits");
+    assert_eq!(parse_block_ref_text(&u64::MAX.to_string()), Some(BlockRef::Height(Height::new(u64::MAX))));
 }
 
 #[test]

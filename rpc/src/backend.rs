@@ -81,7 +81,8 @@ pub trait Backend: Send + Sync + 'static {
     /// The receipt of a record's batch root, as JSON text; `None` when there is no such record.
     fn receipt(&self, seq: u64, form: ReceiptForm) -> Answer<'_, Option<String>>;
 
-    /// Verifies a receipt (JSON text, at most 1 MiB) against this node's chain.
+    /// Verifies a receipt against this node's chain: JSON text of at most 1 MiB, of a leaf or, as
+    /// [`Backend::receipt`] gives it, of a batch's root.
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict>;
 
     /// A registered identity as of the last final block.
@@ -294,6 +295,8 @@ pub struct Verdict {
     pub valid: bool,
     /// The checks made, in order, up to the first that failed.
     pub checks: Vec<VerdictCheck>,
+    /// The record that a valid receipt proves to be anchored.
+    pub record: Option<Box<Record>>,
 }
 
 /// One check of a verification.
@@ -378,8 +381,8 @@ pub struct PeerInfo {
     pub plane: &'static str,
     /// Its remote address.
     pub address: String,
-    /// Whether this node dialed it.
-    pub outbound: bool,
+    /// Whether this node dialed it; `None` when the link does not say.
+    pub outbound: Option<bool>,
     /// Its validator address, when its link is authenticated.
     pub validator: Option<Address>,
     /// Round-trip time, ms.

@@ -119,9 +119,11 @@ fn markdown_fields(text: &mut String, fields: &[Field]) {
 
 /// Every method with the first sentence of its description, for the command line.
 pub fn method_list() -> Vec<(&'static str, &'static str)> {
-    all()
-        .map(|method| (method.name, method.doc.split_once(". ").map_or(method.doc, |(first, _)| first)))
-        .collect()
+    all().map(|method| (method.name, first_sentence(method.doc))).collect()
+}
+
+fn first_sentence(text: &str) -> &str {
+    text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches('.')
 }
 
 /// The names of a method's parameters, in order; `None` for an unknown method.
@@ -166,7 +168,7 @@ One port (default `127.0.0.1:26657`) speaks everything over HTTP:
 
 | | |
 |---|---|
-| `POST /` | JSON-RPC 2.0, with `content-type: application/json`; batches of up to 20, each item counted |
+| `POST /` | JSON-RPC 2.0, with `content-type: application/json`; batches of up to 20, each item counted; a call without `id` is answered 204 and does nothing |
 | WebSocket `/` or `/websocket` | the same, and subscriptions (at most 8 on a connection) |
 | `GET /livez` (`/health`) | 200 while the process serves |
 | `GET /readyz` | 200 when the node can do its work, else 503 with the checks that fail |
@@ -196,7 +198,8 @@ the node rebuilds those bytes (the signatures are over the bytes, never over JSO
   "signatures_b64": [ "..." ] }
 ```
 
-`version` (1) and `chain` (this chain) may be given. A key is `{"index": 0}` for a registered identity. In place of
+`version` (1) and `chain` (this chain) may be given. A key is `{"index": 0}` for a registered identity;
+an inline key without `scheme` is `dilithium3`. In place of
 `proofs`: `"identity": {"op": "register"}`, `{"op": "add_key", "key": {...}}`, `{"op": "rotate_key", "index": 0,
 "key": {...}}`, `{"op": "revoke_key", "index": 0}`, `{"op": "set_threshold", "threshold": 2}`,
 `{"op": "admit", "address": "<hex>"}`. In a proof only `root` is required.

@@ -73,6 +73,8 @@ fn forget(frame: Bytes) {
 pub(crate) enum Envelope {
     /// Worth dispatching.
     Call(Vec<u8>),
+    /// One well-formed call without an id, which wants no answer. Nothing here has a use without one.
+    Notification,
     /// To be answered at once.
     Refuse { id: Value, fault: Fault },
 }
@@ -92,7 +94,8 @@ struct Call<'a> {
 pub(crate) fn examine(body: Vec<u8>) -> Envelope {
     let verdict = check(&body);
     match verdict {
-        Ok(()) => Envelope::Call(body),
+        Ok(true) => Envelope::Call(body),
+        Ok(false) => Envelope::Notification,
         Err((id, fault)) => {
             if fault == Fault::SecretMaterial {
                 wipe(body);
@@ -102,12 +105,13 @@ pub(crate) fn examine(body: Vec<u8>) -> Envelope {
     }
 }
 
-fn check(body: &[u8]) -> Result<(), (Value, Fault)> {
+/// Whether the body is a call that wants an answer.
+fn check(body: &[u8]) -> Result<bool, (Value, Fault)> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     let (id, shape) = match first {
-        Some(b'[') => (Value::Null, check_batch(body)),
+        Some(b'[') => (Value::Null, check_batch(body).map(|()| true)),
         Some(b'{') => match serde_json::from_slice::<Call<'_>>(body) {
-            Ok(call) => (id_of(&call), check_call(&call)),
+            Ok(call) => (id_of(&call), check_call(&call).map(|()| call.id.is_some())),
             Err(error) => (Value::Null, Err(not_json(&error))),
         },
         None => (Value::Null, Err(Fault::ParseError { reason: "it is empty".into() })),

@@ -77,6 +77,9 @@ pub enum Fault {
     /// JSON, but no JSON-RPC 2.0 request.
     #[error("{reason}")]
     InvalidRequest { reason: String },
+    /// A subscription over a transport that carries none.
+    #[error("`{name}` needs a WebSocket; a POST has one answer and then ends")]
+    NeedsWebSocket { name: String },
     /// No method of that name.
     #[error("there is no method `{name}`")]
     UnknownMethod { name: String, hint: Option<String> },
@@ -87,6 +90,9 @@ pub enum Fault {
     #[error("internal error; the node's log says more under this call's time")]
     Internal { reason: String },
 }
+
+const NEEDS_WEBSOCKET_HINT: &str =
+    "open ws://<this address>/websocket; without WebSocket, GET /v1/events gives the same events";
 
 /// One entry of the error catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +133,7 @@ catalogue! {
     EXPIRES_TOO_LATE = -32036, "expires_too_late", false, "choose expires_ms within the replay window of chain_params";
     CONFLICT = -32037, "conflict", false, "read the current state and decide again";
     DELEGATION_MISSING = -32038, "delegation_missing", false, "the principal must grant a delegation first";
-    NOT_FOUND = -32040, "not_found", false, "check the id; a proof is found here once it is final or pending on this node";
+    NOT_FOUND = -32040, "not_found", false, "check the name; only what is final, or pending on this node, is found here";
     PRUNED = -32041, "pruned", false, "ask a node that keeps the whole history";
     FUTURE_HEIGHT = -32042, "future_height", true, "wait until the chain gets there; `latest` is the last final block";
     SECRET_MATERIAL = -32060, "secret_material_rejected", false, "treat the key as stolen: rotate it, and send signatures only";
@@ -178,7 +184,7 @@ impl Fault {
             Self::SecretMaterial => SECRET_MATERIAL,
             Self::InvalidParams { .. } => INVALID_PARAMS,
             Self::ParseError { .. } => PARSE_ERROR,
-            Self::InvalidRequest { .. } => INVALID_REQUEST,
+            Self::InvalidRequest { .. } | Self::NeedsWebSocket { .. } => INVALID_REQUEST,
             Self::UnknownMethod { .. } => UNKNOWN_METHOD,
             Self::CallTimeout { .. } => CALL_TIMEOUT,
             Self::Internal { .. } => INTERNAL,
@@ -198,6 +204,7 @@ impl Fault {
             Self::InvalidParams { hint: Some(hint), .. } | Self::UnknownMethod { hint: Some(hint), .. } => {
                 hint
             }
+            Self::NeedsWebSocket { .. } => NEEDS_WEBSOCKET_HINT,
             _ => kind.hint,
         };
         data.insert("hint".into(), hint.into());

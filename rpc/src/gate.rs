@@ -76,11 +76,7 @@ where
         let streams =
             methods::find(label).is_none_or(|method| matches!(method.serve, Serve::Subscribe { .. }));
         if streams && !websocket {
-            return Err(Fault::InvalidRequest {
-                reason: format!(
-                    "`{label}` needs a WebSocket (ws://.../websocket); GET /v1/events gives the same events over HTTP"
-                ),
-            });
+            return Err(Fault::NeedsWebSocket { name: label.to_owned() });
         }
         if methods::find(label).is_none() {
             check_unsubscribe(request)?;

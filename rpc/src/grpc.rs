@@ -18,7 +18,7 @@ use crate::backend::{ReceiptForm, RecordKey};
 use crate::calls::{self, Wait};
 use crate::config::{WAIT_MS_DEFAULT, WAIT_MS_MAX};
 use crate::context::Context;
-use crate::fault::Fault;
+use crate::fault::{Fault, INVALID_PARAMS};
 use crate::feed::{Cursor, Event, Feed, Filter, Happened, Stream};
 use crate::grpc_port::GrpcCaller;
 use crate::methods::receipt_text;
@@ -56,7 +56,13 @@ fn status(fault: &Fault) -> Status {
         }
         _ => Code::InvalidArgument,
     };
-    let mut message = format!("{}: {fault} ({})", kind.kind, kind.hint);
+    let data = fault.data();
+    let hint = match data.get("hint").and_then(serde_json::Value::as_str) {
+        // The general advice names the JSON-RPC description.
+        Some(hint) if hint == INVALID_PARAMS.hint => "server reflection describes every message",
+        hint => hint.unwrap_or(kind.hint),
+    };
+    let mut message = format!("{}: {fault} ({hint})", kind.kind);
     if let Fault::TimeoutNotFinal { tx_id, .. } = fault {
         message.push_str(&format!("; tx_id {tx_id}"));
     }

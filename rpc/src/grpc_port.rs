@@ -41,11 +41,15 @@ pub(crate) async fn serve_grpc(
     connections: Arc<Connections>,
     tasks: &TaskTracker,
 ) -> Result<(), ServeError> {
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTOR)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|error| ServeError::Descriptor(error.to_string()))?;
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let wrong = |error: tonic_reflection::server::Error| ServeError::Descriptor(error.to_string());
+    let reflection = described().build_v1().map_err(wrong)?;
+    // Many tools still ask in the older form only.
+    let reflection_alpha = described().build_v1alpha().map_err(wrong)?;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<CairnServer<Service>>().await;
     let cairn = CairnServer::new(Service { context: context.clone() })
@@ -58,6 +62,7 @@ pub(crate) async fn serve_grpc(
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX as usize)
         .add_service(reflection)
+        .add_service(reflection_alpha)
         .add_service(health)
         .add_service(cairn)
         .serve_with_incoming_shutdown(Incoming { listener, connections }, async move {

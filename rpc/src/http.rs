@@ -185,6 +185,7 @@ async fn post(State(app): State<App>, request: Request) -> Response {
     };
     match envelope::examine(body) {
         Envelope::Call(body) => app.dispatch(hyper::Request::from_parts(parts, Body::from(body))).await,
+        Envelope::Notification => StatusCode::NO_CONTENT.into_response(),
         Envelope::Refuse { id, fault } => {
             if fault == Fault::SecretMaterial {
                 app.context.metrics.secret_refused();

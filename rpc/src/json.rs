@@ -215,7 +215,11 @@ pub(crate) fn verdict(verdict: &Verdict) -> Map<String, Value> {
         .iter()
         .map(|check| json!({ "name": check.name, "ok": check.ok, "detail": check.detail }))
         .collect();
-    object(json!({ "valid": verdict.valid, "checks": checks }))
+    let mut value = object(json!({ "valid": verdict.valid, "checks": checks }));
+    if let Some(proven) = &verdict.record {
+        value.insert("record".into(), record(proven).into());
+    }
+    value
 }
 
 /// A W3C-shaped DID document. `active` says which key indexes may sign at the block asked about.

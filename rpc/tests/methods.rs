@@ -299,7 +299,9 @@ async fn the_proof_servers_client_gets_what_it_expects() {
         (&proof["proof_id"], &proof["proof_hash"], &proof["tx_hash"]),
         (&json!(PROOF), &json!(ROOT), &json!(TX))
     );
+    assert_eq!(node.ok("proof", json!({ "id": format!("proof:{ROOT}") })).await["proof_id"], PROOF);
     assert_eq!(node.err("proof", json!({ "id": ABSENT })).await["code"], -32040);
+    assert_eq!(node.ok("net_info", json!({})).await["peers"][0]["remote_ip"], "127.0.0.1");
     assert_eq!(node.err("tx", json!({ "hash": ABSENT })).await["code"], -32040);
     let validators = node.ok("validators", json!({})).await;
     let first = &validators["validators"][0];
@@ -361,4 +363,17 @@ async fn records_carry_their_canonical_bytes() {
     assert_eq!(bytes.expect("base64"), record(0, 1).to_bytes());
     assert_eq!(got["tx_id"], TxId::from_hex(TX).expect("hex").to_string());
     assert_eq!(got["time"], "2023-11-14T22:13:21.000Z");
+}
+
+#[tokio::test]
+async fn a_verified_receipt_says_what_it_proves() {
+    let node = run(1).await;
+    let of_root = node.ok("receipt_get", json!({ "proof_id": PROOF })).await;
+    let verdict = node.ok("receipt_verify", json!({ "receipt": of_root })).await;
+    assert_eq!((&verdict["valid"], &verdict["covers"]), (&json!(true), &json!("root")));
+    assert_eq!(verdict["record"]["proof_id"], PROOF);
+    let of_leaf = json!({ "version": 1, "subject": {} });
+    assert_eq!(node.ok("receipt_verify", json!({ "receipt": of_leaf })).await["covers"], "leaf");
+    let refused = node.ok("receipt_verify", json!({ "receipt": { "version": 2 } })).await;
+    assert_eq!((&refused["valid"], &refused["record"]), (&json!(false), &json!(null)));
 }

@@ -106,6 +106,7 @@ async fn cursors_outside_the_chain_are_refused() {
     }
     let over_post = node.err("chain_subscribe", json!({})).await;
     assert!(over_post["message"].as_str().expect("text").contains("WebSocket"), "{over_post}");
+    assert!(over_post["data"]["hint"].as_str().expect("text").contains("/v1/events"), "{over_post}");
 }
 
 #[tokio::test]
@@ -252,8 +253,20 @@ async fn grpc_has_health_and_reflection() {
         host: String::new(),
         message_request: Some(MessageRequest::FileContainingSymbol("cairn.v1.Cairn".into())),
     };
-    let mut reflection = ServerReflectionClient::new(channel);
+    let mut reflection = ServerReflectionClient::new(channel.clone());
     let answers = reflection.server_reflection_info(tokio_stream::iter([ask])).await.expect("reflection");
     let first = answers.into_inner().message().await.expect("an answer").expect("an answer");
     assert!(format!("{first:?}").contains("FileDescriptorResponse"), "{first:?}");
+
+    use tonic_reflection::pb::v1alpha;
+    let ask = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let mut older = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let answers = older.server_reflection_info(tokio_stream::iter([ask])).await.expect("reflection");
+    let first = answers.into_inner().message().await.expect("an answer").expect("an answer");
+    assert!(format!("{first:?}").contains("cairn.v1.Cairn"), "{first:?}");
 }

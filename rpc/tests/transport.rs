@@ -118,6 +118,20 @@ async fn batches_keep_their_ids_and_stop_at_twenty() {
 }
 
 #[tokio::test]
+async fn a_call_without_an_id_gets_no_body() {
+    let node = run(1).await;
+    let answer = reqwest::Client::new()
+        .post(node.url("/"))
+        .header("content-type", "application/json")
+        .body(json!({ "jsonrpc": "2.0", "method": "health" }).to_string())
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 204);
+    assert!(answer.bytes().await.expect("a body").is_empty());
+}
+
+#[tokio::test]
 async fn items_of_a_batch_wait_together() {
     let node = run(1).await;
     *node.fake.status_takes.lock().expect("lock") = Duration::from_millis(150);

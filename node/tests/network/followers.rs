@@ -21,6 +21,9 @@ async fn a_follower_joins_by_one_address_and_serves_receipts() {
         .await
         .expect("the follower has what was final before it joined");
     cluster.anchorer.verify(&receipt.to_string()).unwrap();
+    let verdict = cluster.api(follower).call("receipt_verify", json!({ "receipt": receipt })).await.unwrap();
+    assert_eq!((&verdict["valid"], &verdict["covers"]), (&json!(true), &json!("root")), "{verdict}");
+    assert_eq!(verdict["record"]["proof_id"], anchored["proof_id"]);
 
     assert!(peers_reach(&cluster, follower, 2).await, "it found nobody but its bootstrap");
     // What is anchored through it reaches the validators and comes back final.

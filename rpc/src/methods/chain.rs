@@ -38,7 +38,7 @@ pub(crate) const METHODS: &[Method] = &[
             req("earliest", Shape::Int, "the earliest block this node keeps"),
             req("best_known", Shape::Int, "the highest final block any peer told of"),
             req("syncing", Shape::Bool, "whether the node is catching up"),
-            req("peers", Shape::Int, "connected peers"),
+            req("peers", Shape::Int, "links to peers; a validator may be linked on both networks"),
             req("validators", Shape::Int, "validators of the epoch"),
             req("pending", Shape::Int, "pending transactions"),
             req("role", Shape::OneOf(&["validator", "follower"]), "what this node is"),

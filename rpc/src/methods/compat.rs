@@ -183,9 +183,9 @@ pub(super) async fn tx(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault>
 }
 
 pub(super) async fn proof(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
-    let id = args.hash("id")?;
+    // The client's own id of a proof is a digest too, written `proof:<hex>`: it finds its proof by either.
+    let id = args.hash_after("proof:", "id")?;
     let id = args.need("id", id)?;
-    // The client's own id of a proof is a digest too: it finds its proof by either.
     let found = match cx.backend.records(RecordKey::Proof(cairn_types::ProofId::new(id))).await? {
         found if !found.is_empty() => found,
         _ => cx.backend.records(RecordKey::Root(id)).await?,

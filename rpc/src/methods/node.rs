@@ -28,7 +28,7 @@ const PEER: &[Field] = &[
     req("peer_id", Shape::Text, "its id"),
     req("plane", Shape::OneOf(&["mesh", "public"]), "which network"),
     req("address", Shape::Text, "its remote address"),
-    req("outbound", Shape::Bool, "whether this node dialed it"),
+    req("outbound", Shape::Any, "whether this node dialed it; null when unknown"),
     req("validator", Shape::Any, "its validator address once its link is authenticated, or null"),
     req("rtt_ms", Shape::Any, "round-trip time in ms, or null"),
 ];
@@ -215,8 +215,8 @@ async fn net(cx: Arc<Context>) -> Result<Value, Fault> {
         .map(|peer| {
             json!({
                 "node_info": { "id": peer.peer_id },
-                "is_outbound": peer.outbound,
-                "remote_ip": peer.address,
+                "is_outbound": peer.outbound.unwrap_or(false),
+                "remote_ip": ip_of(&peer.address),
             })
         })
         .collect();
@@ -228,8 +228,17 @@ async fn net(cx: Arc<Context>) -> Result<Value, Fault> {
         "peers": peers,
         "listen": net.listen,
         "mesh": net.peers.iter().filter(|peer| peer.plane == "mesh").count(),
-        "inbound": net.peers.iter().filter(|peer| !peer.outbound).count(),
+        "inbound": net.peers.iter().filter(|peer| peer.outbound == Some(false)).count(),
     }))
+}
+
+/// The host of a multiaddress (`/ip4/10.0.0.1/tcp/26656/...`); all of it when it names none.
+fn ip_of(address: &str) -> &str {
+    let mut parts = address.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("ip4" | "ip6" | "dns" | "dns4" | "dns6"), Some(host)) => host,
+        _ => address,
+    }
 }
 
 fn peer_json(peer: &PeerInfo) -> Value {

@@ -174,7 +174,7 @@ pub(crate) const METHODS: &[Method] = &[
     },
     Method {
         name: "receipt_verify",
-        doc: "Verifies a receipt against this node's chain. A receipt is made to be verified offline: prefer `cairn verify`, which trusts only the genesis.",
+        doc: "Verifies a receipt against this node's chain: that of a leaf, or that of a batch's root as `receipt_get` gives it. A receipt is made to be verified offline: prefer `cairn verify`, which trusts only the genesis.",
         params: &[req("receipt", Shape::AnyObject, "the receipt")],
         result: Shape::Object(VERDICT),
         errors: &[],
@@ -362,13 +362,17 @@ async fn verify(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
     let found = cx.backend.records(RecordKey::Root(root)).await?;
     let Some(record) = found.first() else {
         let check = failed("anchored", "this node knows no final proof of this root".into());
-        return Ok(Value::Object(json::verdict(&Verdict { valid: false, checks: vec![check] })));
+        return Ok(Value::Object(json::verdict(&Verdict {
+            valid: false,
+            checks: vec![check],
+            record: None,
+        })));
     };
     let detail = format!("record {} in block {}", record.seq, record.height);
     let mut checks = vec![VerdictCheck { name: "anchored".into(), ok: true, detail }];
     checks.extend(leaf.checks(record));
     let valid = checks.iter().all(|check| check.ok);
-    let mut value = json::verdict(&Verdict { valid, checks });
+    let mut value = json::verdict(&Verdict { valid, checks, record: None });
     value.insert("height".into(), record.height.get().into());
     value.insert("time".into(), json::time(record.time_ms).into());
     value.insert("time_ms".into(), record.time_ms.into());
@@ -493,11 +497,13 @@ pub(crate) async fn receipt_text(cx: &Context, key: RecordKey, form: ReceiptForm
 
 async fn receipt_verify(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
     let receipt = match args.take("receipt") {
-        Some(receipt @ Value::Object(_)) => receipt.to_string(),
+        Some(receipt @ Value::Object(_)) => receipt,
         _ => return Err(Fault::invalid("receipt must be the receipt's JSON object")),
     };
-    let verdict = cx.backend.verify_receipt(receipt).await?;
+    let covers = if receipt.get("subject").is_some() { "leaf" } else { "root" };
+    let verdict = cx.backend.verify_receipt(receipt.to_string()).await?;
     let mut value = json::verdict(&verdict);
+    value.insert("covers".into(), covers.into());
     let advice =
         "this answer trusts the node; `cairn verify` checks the receipt offline against the genesis alone";
     value.insert("advice".into(), advice.into());

@@ -77,6 +77,12 @@ pub(super) const VERDICT: &[Field] = &[
     opt("height", Shape::Int, "the block that anchored the root"),
     opt("time", Shape::Time, "that block's time"),
     opt("time_ms", Shape::Int, "the same in Unix milliseconds"),
+    opt("record", Shape::Object(RECORD), "receipt_verify: what a valid receipt proves to be anchored"),
+    opt(
+        "covers",
+        Shape::OneOf(&["leaf", "root"]),
+        "receipt_verify: root for what receipt_get gives, which speaks of no leaf",
+    ),
     opt("advice", Shape::Text, "how to verify without trusting this node"),
 ];
 

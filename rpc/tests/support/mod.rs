@@ -369,8 +369,9 @@ impl Backend for Fake {
 
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict> {
         let valid = receipt.contains("\"version\":1");
+        let record = valid.then(|| self.all_records().into_iter().next()).flatten().map(Box::new);
         let check = VerdictCheck { name: "version".into(), ok: valid, detail: "the only version".into() };
-        answer(Verdict { valid, checks: vec![check] })
+        answer(Verdict { valid, checks: vec![check], record })
     }
 
     fn identity(&self, address: Address) -> Answer<'_, Option<Identity>> {
@@ -423,7 +424,7 @@ impl Backend for Fake {
                 peer_id: "12D4".into(),
                 plane: "mesh",
                 address: "/ip4/127.0.0.1/tcp/2".into(),
-                outbound: true,
+                outbound: Some(true),
                 validator: Some(key(2).address()),
                 rtt_ms: Some(1),
             }],
