@@ -259,14 +259,16 @@ fn check_url(url: &str) -> Result<(), ClientFault> {
 }
 
 /// An HTTP error with its causes, which reqwest's own text leaves out.
+/// The innermost cause: the layers above it only say that a request failed.
 fn plain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
     }
-    text
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod verify;
 
 use std::path::PathBuf;
 
+use cairn_client::ClientFault;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::json;
 
@@ -46,7 +47,7 @@ No secret is ever taken from the command line: passphrases come from a file or t
 
 /// A node for a chain whose one job is to finalise Merkle roots, with receipts that verify offline.
 #[derive(Debug, Parser)]
-#[command(name = "cairn", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "cairn", bin_name = "cairn", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -139,11 +140,15 @@ pub(crate) fn main() -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             let exit = exit_of(&error);
-            let message = sentence(&error);
+            let (message, hint) = (sentence(&error), hint(&error));
             if output.is_json() {
-                output.json(&json!({ "error": { "message": message, "exit_code": exit as u8 } }));
+                output
+                    .json(&json!({ "error": { "message": message, "exit_code": exit as u8, "hint": hint } }));
             } else {
                 eprintln!("error: {message}");
+                if let Some(hint) = hint {
+                    eprintln!("hint: {hint}");
+                }
             }
             exit
         }
@@ -160,6 +165,17 @@ fn sentence(error: &anyhow::Error) -> String {
         }
     }
     said
+}
+
+/// What to do about an error that says only what happened.
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<ClientFault>() {
+        Some(ClientFault::Unreachable { .. }) => Some(
+            "is a node running there? --url or CAIRN_URL names another; `cairn start` runs one, \
+             `cairn testnet up` a network of them",
+        ),
+        _ => None,
+    })
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {

@@ -42,7 +42,10 @@ impl Source {
         if let Ok(key) = keystore.open(&Passphrase::none()) {
             return Ok(key);
         }
-        require_terminal(name)?;
+        require_terminal(
+            name,
+            " (a running node: keys.passphrase_file in config.toml, or CAIRN_KEYS__PASSPHRASE_FILE)",
+        )?;
         for attempt in 1..=ATTEMPTS_MAX {
             let typed = prompt(&format!("Passphrase of {name}: "))?;
             match keystore.open(&typed) {
@@ -66,7 +69,7 @@ impl Source {
         if let Some(file) = &self.file {
             return read_file(file);
         }
-        require_terminal(name)?;
+        require_terminal(name, "")?;
         let first = prompt_text(&format!("New passphrase for {name}: "))?;
         let second = prompt_text("The same again: ")?;
         if first != second {
@@ -100,13 +103,13 @@ fn read_file(path: &Path) -> anyhow::Result<Passphrase> {
     })
 }
 
-fn require_terminal(name: &str) -> anyhow::Result<()> {
+/// `elsewhere` says where else the passphrase may be named.
+fn require_terminal(name: &str, elsewhere: &str) -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
         return Ok(());
     }
     bail!(
-        "{name} needs a passphrase, and there is no terminal to ask on; give --passphrase-file FILE \
-         (a running node: keys.passphrase_file in config.toml, or CAIRN_KEYS__PASSPHRASE_FILE)"
+        "{name} needs a passphrase, and there is no terminal to ask on; give --passphrase-file FILE{elsewhere}"
     )
 }
 

@@ -416,6 +416,44 @@ fn without_trust_a_verification_ends_with_4() {
 }
 
 #[test]
+fn an_earlier_receipt_is_not_replaced_unasked() {
+    let desk = Desk::new();
+    stamped(&desk, Scheme::MlDsa65);
+    let line = "stamp model.bin --no-passphrase --url http://127.0.0.1:9";
+    desk.run(1, line).err_has(&["for this very file already", "2023-11-14T22:14:20", "--force"]);
+    desk.run(1, &format!("{line} --sha256")).err_has(&["with the blake3 of a file", "--force"]);
+    desk.write("model.bin", "other weights");
+    desk.run(1, line).err_has(&["receipt for other content", "--force"]);
+    desk.write("model.bin.cairn", "my notes");
+    desk.run(1, line).err_has(&["is no receipt", "--force"]);
+    desk.run(1, &format!("{line} --force")).err_has(&["does not answer"]);
+}
+
+#[test]
+fn a_receipt_of_a_root_vouches_for_no_file() {
+    let desk = Desk::new();
+    stamped(&desk, Scheme::MlDsa65);
+    let text = fs::read_to_string(desk.path("model.bin.cairn")).unwrap();
+    let of_root = AnchorReceipt::of(&cairn_receipt::parse(&text).unwrap());
+    desk.write("root.cairn", of_root.to_json());
+    desk.run(0, "verify root.cairn --genesis genesis.json").out_has(&["VALID", "no file was compared"]);
+    let line = "verify model.bin --receipt root.cairn --genesis genesis.json";
+    desk.run(1, line).out_has(&["`file` failed", "speaks of no file", "cairn stamp"]);
+}
+
+#[test]
+fn methods_are_listed_and_described_without_a_node() {
+    let desk = Desk::new();
+    desk.run(0, "rpc").out_has(&["proof_anchor", "chain_status", "--describe"]);
+    desk.run(0, "rpc proof_get --describe").out_has(&[
+        "proof_id",
+        "not_found",
+        "Example: cairn rpc proof_get",
+    ]);
+    desk.run(2, "rpc prof_get --describe").err_has(&["did you mean `proof_get`"]);
+}
+
+#[test]
 fn info_draws_a_receipt_as_a_tree() {
     let desk = Desk::new();
     stamped(&desk, Scheme::Dilithium3);
@@ -445,5 +483,6 @@ fn a_node_that_does_not_answer_is_named() {
     desk.write("model.bin", "weights");
     desk.run(1, "stamp model.bin --url http://127.0.0.1:9 --no-passphrase").err_has(&["http://127.0.0.1:9"]);
     assert!(!desk.path("model.bin.cairn").exists());
+    desk.run(1, "status --url http://127.0.0.1:9").err_has(&["hint: ", "--url", "cairn start"]);
     desk.run(1, "stamp gone.bin --url http://127.0.0.1:9 --no-passphrase").err_has(&["gone.bin"]);
 }

@@ -26,11 +26,14 @@ pub(crate) enum ReceiptVerb {
 
 /// `cairn receipt get`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("which").required(true).args(["proof", "root", "tx", "reference"])), after_help = "\
+#[command(group(ArgGroup::new("which").required(true).args(["id", "proof", "root", "tx", "reference"])), after_help = "\
 A node knows roots, not leaves: what it gives lacks the way from your file to the root, which \
 `cairn stamp` wrote into FILE.cairn. This is for those who built the batch themselves.")]
 pub(crate) struct GetArgs {
-    /// By proof id
+    /// The proof's id
+    #[arg(value_name = "PROOF_ID")]
+    id: Option<String>,
+    /// The same as PROOF_ID
     #[arg(long, value_name = "HEX")]
     proof: Option<String>,
     /// By batch root
@@ -62,6 +65,9 @@ impl GetArgs {
         let hash = |flag: &str, text: &str| {
             Hash::from_hex(text).with_context(|| format!("{flag} {text}: expected 64 hex digits"))
         };
+        if let Some(text) = &self.id {
+            return Ok(ProofQuery::Proof(ProofId::new(hash("PROOF_ID", text)?)));
+        }
         if let Some(text) = &self.proof {
             return Ok(ProofQuery::Proof(ProofId::new(hash("--proof", text)?)));
         }

@@ -1,11 +1,13 @@
 //! `cairn rpc METHOD k=v`: any JSON-RPC method, and where a node is.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use cairn_client::{Client, ClientFault};
+use cairn_rpc::docs;
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::cli::Common;
+use crate::cli::output::pairs;
 use crate::config::{Config, ConfigFault};
 use crate::exit::{Exit, WithExit};
 
@@ -77,30 +79,57 @@ pub(crate) fn block_on_all_cores<T>(job: impl Future<Output = anyhow::Result<T>>
 A value is read as JSON when it is JSON, else as text: limit=5, wait=final, leaves='[\"00..\"]'.
 
 Examples:
+  cairn rpc                            every method
+  cairn rpc proof_get --describe       what it does and takes
   cairn rpc chain_status
   cairn rpc chain_block at=latest
   cairn rpc proof_list limit=5
   cairn rpc identity_get did=did:cairn:<64 hex>")]
 pub(crate) struct RpcArgs {
-    /// The method, for instance chain_status; GET /openrpc.json lists them all
-    method: String,
+    /// The method, for instance chain_status; without one, all of them are listed
+    method: Option<String>,
     /// Parameters by name
     #[arg(value_name = "NAME=VALUE")]
     params: Vec<String>,
+    /// Show what the method does and takes, without calling it
+    #[arg(long, requires = "method")]
+    describe: bool,
     #[command(flatten)]
     node: NodeArgs,
 }
 
 pub(crate) fn run(common: &Common, args: &RpcArgs) -> anyhow::Result<Exit> {
+    let Some(method) = &args.method else {
+        list(common);
+        return Ok(Exit::Yes);
+    };
+    if args.describe {
+        let text = docs::help(method).ok_or_else(|| unknown(method)).exit_with(Exit::Usage)?;
+        common.output().show(&text, &json!({ "method": method, "help": text }));
+        return Ok(Exit::Yes);
+    }
     let params = parse(&args.params).exit_with(Exit::Usage)?;
     let url = args.node.url(common)?;
-    let result = block_on(async { Ok(call(&url, &args.method, params).await?) })?;
+    let result = block_on(async { Ok(call(&url, method, params).await?) })?;
     if common.json {
         common.output().json(&result);
     } else {
         common.output().show(&serde_json::to_string_pretty(&result)?, &result);
     }
     Ok(Exit::Yes)
+}
+
+fn list(common: &Common) {
+    let methods = docs::method_list();
+    let text = pairs(methods.iter().map(|(name, doc)| (*name, (*doc).to_owned())));
+    let named = methods.iter().map(|(name, doc)| json!({ "method": name, "doc": doc })).collect::<Vec<_>>();
+    let more = "`cairn rpc METHOD --describe` says more on one of them";
+    common.output().show(&format!("{text}\n{more}"), &json!({ "methods": named }));
+}
+
+fn unknown(method: &str) -> anyhow::Error {
+    let near = docs::nearest_method(method).map(|near| format!("; did you mean `{near}`?"));
+    anyhow!("there is no method `{method}`{}", near.unwrap_or_default())
 }
 
 fn parse(params: &[String]) -> anyhow::Result<Value> {
@@ -125,7 +154,6 @@ fn parse(params: &[String]) -> anyhow::Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn values_are_json_when_they_can_be() {

@@ -14,7 +14,7 @@ use crate::cli::output::{bytes, time};
 use crate::cli::rpc::{NodeArgs, block_on};
 use crate::cli::sender::SenderArgs;
 use crate::cli::trust::GenesisArgs;
-use crate::cli::{Common, user_config};
+use crate::cli::{Common, files, user_config};
 use crate::exit::{Exit, WithExit};
 
 /// Tries against a node that does not answer before that is said.
@@ -50,6 +50,9 @@ pub(crate) struct StampArgs {
     /// Leave out the random salts: whoever holds one receipt can then test guesses of its neighbours' digests
     #[arg(long)]
     no_salt: bool,
+    /// Replace receipts that lie beside the files already
+    #[arg(long)]
+    force: bool,
     /// Finish batches that were sent but whose receipts were not written
     #[arg(long, conflicts_with = "files")]
     resume: bool,
@@ -72,6 +75,9 @@ pub(crate) fn run(common: &Common, args: &StampArgs) -> anyhow::Result<Exit> {
     // Files first: a mistyped name should cost neither a passphrase nor a transaction.
     let algorithm = if args.sha256 { Algorithm::Sha256 } else { Algorithm::Blake3 };
     let items = hash_all(common, &args.files, algorithm)?;
+    if !args.force {
+        keep_receipts(&args.files, &items)?;
+    }
     block_on(async {
         let client = connect(common, args).await?;
         let stamped = if args.resume {
@@ -100,6 +106,36 @@ fn hash_all(common: &Common, files: &[PathBuf], algorithm: Algorithm) -> anyhow:
     }
     bar.finish_and_clear();
     Ok(items)
+}
+
+/// A receipt shows that a file existed at a time, and a later one shows less: none is replaced unasked.
+fn keep_receipts(files: &[PathBuf], items: &[Item]) -> anyhow::Result<()> {
+    for (file, item) in files.iter().zip(items) {
+        let path = receipt_path(file);
+        if path.exists() {
+            bail!("{}; --force replaces it", what_lies_there(&path, item));
+        }
+    }
+    Ok(())
+}
+
+fn what_lies_there(path: &Path, item: &Item) -> String {
+    let shown = path.display();
+    let text = files::read_text(path, "receipt").unwrap_or_default();
+    let Ok(receipt) = cairn_receipt::parse(&text) else {
+        return format!("{shown} exists already and is no receipt");
+    };
+    let subject = &receipt.subject;
+    if subject.algorithm != item.algorithm {
+        return format!("{shown} exists already, with the {} of a file", subject.algorithm);
+    }
+    if subject.digest != item.digest {
+        return format!("{shown} is a receipt for other content, perhaps an earlier state of the file");
+    }
+    let record = cairn_receipt::AnchorReceipt::of(&receipt).record();
+    let since =
+        record.map_or_else(|_| String::new(), |record| format!(", anchored at {}", time(record.time_ms)));
+    format!("{shown} is a receipt for this very file already{since}")
 }
 
 async fn connect(common: &Common, args: &StampArgs) -> anyhow::Result<Client> {

@@ -17,6 +17,9 @@ use crate::exit::Exit;
 
 /// The check this command adds to those of the format: the file is the one the receipt speaks of.
 const FILE_CHECK: &str = "file";
+/// Why a receipt that a node gave does not vouch for a file.
+const OF_A_ROOT: &str = "the receipt is of a batch's root, as `cairn receipt get` writes it, and speaks of no \
+                         file; use the one that `cairn stamp` wrote";
 
 /// `cairn verify`.
 #[derive(Debug, Args)]
@@ -72,6 +75,10 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> anyhow::Result<Exit> {
         (Ok(receipt), None) => verifier.verify(&receipt),
         // What `receipt get` writes: a batch's root, which speaks of no file.
         (Err(_), None) if AnchorReceipt::parse(&text).is_ok() => {
+            verifier.verify_anchor(&AnchorReceipt::parse(&text)?)
+        }
+        (Err(_), Some(_)) if AnchorReceipt::parse(&text).is_ok() => {
+            lines.push(Line { name: FILE_CHECK.to_owned(), passed: false, detail: OF_A_ROOT.to_owned() });
             verifier.verify_anchor(&AnchorReceipt::parse(&text)?)
         }
         (Err(_), _) => verifier.verify_json(&text),
@@ -151,9 +158,9 @@ fn readable(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verd
     if verdict.valid {
         text.push_str(&format!("receipt: {}, {}\n", question.receipt.display(), bytes(size)));
         text.push_str(&format!("trust: {}\n", trust(anchor, verdict.trust)));
-    }
-    for warning in &verdict.warnings {
-        text.push_str(&format!("warning: {warning}\n"));
+        for warning in &verdict.warnings {
+            text.push_str(&format!("note: {warning}\n"));
+        }
     }
     text
 }
