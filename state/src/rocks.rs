@@ -13,7 +13,7 @@ use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, Visi
 /// One cache for the blocks, indexes and filters of all tables.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// All memtables together; above it the largest is flushed.
-const MEMTABLES_BYTES: usize = 64 << 20;
+const MEMTABLES_BYTES: usize = 32 << 20;
 /// Write-ahead logs together; above it the oldest tables are flushed. Bounds the replay at start.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// Dirty pages handed to the kernel at a time, so that a sync never meets a mountain.
