@@ -159,7 +159,7 @@ impl LocalNetwork {
         if let Some(pid) = self.pid(node) {
             return Err(Fault::NodeRunning { node, pid });
         }
-        self.ports(node)?.check_free(node)?;
+        self.ports(node)?.wait_free(node)?;
         self.reap(node);
         let child = process::spawn(&self.binary, &self.layout.node(node))?;
         self.children.insert(node, child);

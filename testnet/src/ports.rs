@@ -1,6 +1,7 @@
 //! Which ports a node of a local network uses, and whether they are free.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
 
@@ -65,7 +66,27 @@ impl Ports {
             None => Ok(()),
         }
     }
+
+    /// As [`Ports::check_free`], but waits a moment first: the kernel closes the sockets of a killed process
+    /// with many threads a little after the process is gone.
+    ///
+    /// # Errors
+    /// Names the first port that stays taken.
+    pub fn wait_free(&self, node: u16) -> Result<(), Fault> {
+        let until = Instant::now() + CLOSING_PATIENCE;
+        loop {
+            match self.check_free(node) {
+                Err(_) if Instant::now() < until => std::thread::sleep(CLOSING_POLL),
+                outcome => return outcome,
+            }
+        }
+    }
 }
+
+/// How long the sockets of a killed process may take to close.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two looks.
+const CLOSING_POLL: Duration = Duration::from_millis(10);
 
 fn is_free(port: u16) -> bool {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok()
