@@ -165,8 +165,12 @@ async fn no_equivocation(network: &LocalNetwork, running: &[u16], violations: &m
             violations.push(format!("node {node} serves no metrics"));
             continue;
         };
-        let seen = metrics.lines().filter(|line| !line.starts_with('#') && line.contains("equivocation"));
-        for line in seen.filter(|line| line.rsplit(' ').next().is_some_and(|value| value != "0")) {
+        let counters = metrics.lines().filter(|line| line.starts_with("cairn_equivocations_total "));
+        let counters: Vec<_> = counters.collect();
+        if counters.is_empty() {
+            violations.push(format!("(c) node {node} does not count double votes"));
+        }
+        for line in counters.into_iter().filter(|line| !line.ends_with(" 0")) {
             violations.push(format!("(c) node {node} saw a double vote: {line}"));
         }
     }

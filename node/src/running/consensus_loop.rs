@@ -25,8 +25,9 @@ use super::wire::Found;
 const TURN_INPUTS_MAX: usize = 256;
 
 /// Why a node stops that hears its own key sign.
-pub(crate) const KEY_RUNS_ELSEWHERE: &str = "this validator's key signs elsewhere too: two processes with one key \
-     would sign contradicting votes. Stop the other one, or give this node another key";
+pub(crate) const KEY_RUNS_ELSEWHERE: &str = "this validator's key has signed beyond what its safety journal knows: \
+     it signs in another process too, or the journal was restored from a backup. Two signers with one key would \
+     contradict each other. Stop the other one, or give this node another key";
 
 /// Where the durable record goes: the journal of a validator; nowhere for a follower, which never signs.
 pub(crate) enum Store {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_consensus::Input;
 use cairn_crypto::{Certificate, MessageFault, VerifiedCertificate};
 use cairn_p2p::{HotEvent, MeshMessage};
-use cairn_types::{Message, ValidatorIndex, View, decode};
+use cairn_types::{BlockCert, Message, ValidatorIndex, View, decode};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::consensus_loop::KEY_RUNS_ELSEWHERE;
@@ -70,6 +70,9 @@ fn receive(context: &Context, message: &MeshMessage) {
     let certificates = Certificate::of(&decoded);
     for certificate in certificates {
         match context.verifier.certificate(&context.set, context.root.id(), certificate) {
+            Ok(verified) if carries_ours_from_elsewhere(context, &verified) => {
+                return context.fail(KEY_RUNS_ELSEWHERE);
+            }
             Ok(verified) => feed(context, input_of(verified)),
             Err(fault) => blame_fault(context, message, &fault),
         }
@@ -107,6 +110,24 @@ fn is_ours_from_elsewhere(context: &Context, signed: Option<(ValidatorIndex, Vie
         (Some(ours), Some((index, view))) => ours.index == index && view > context.position.signed_view(),
         _ => false,
     }
+}
+
+/// The same for our signature inside a verified certificate. Validators do not pass votes on, so this is where
+/// a second process with our key, or a journal restored from a backup, shows.
+fn carries_ours_from_elsewhere(context: &Context, certificate: &VerifiedCertificate) -> bool {
+    let Some(ours) = &context.signer else { return false };
+    let (view, mut signers): (View, Box<dyn Iterator<Item = ValidatorIndex>>) = match certificate {
+        VerifiedCertificate::Block(certificate) => match &**certificate {
+            BlockCert::Root { .. } => return false,
+            BlockCert::Quorum(it) => (it.view, Box::new(it.signer_indexes())),
+            BlockCert::Commit(it) => (it.view, Box::new(it.signer_indexes())),
+        },
+        VerifiedCertificate::Timeout(it) => {
+            (it.view, Box::new(it.entries.iter().map(|entry| entry.validator)))
+        }
+        VerifiedCertificate::Commit(it) => (it.view, Box::new(it.signer_indexes())),
+    };
+    view > context.position.signed_view() && signers.any(|signer| signer == ours.index)
 }
 
 fn input_of(certificate: VerifiedCertificate) -> Input {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use cairn_p2p::{Command, P2p};
 use cairn_rpc::RpcMetrics;
 use parking_lot::Mutex;
@@ -35,8 +35,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::exit::{Exit, WithExit};
 use crate::home::Home;
-use consensus_loop::{ConsensusLoop, Store};
+use consensus_loop::{ConsensusLoop, KEY_RUNS_ELSEWHERE, Store};
 use context::{Context, Position};
 use executor::{Executor, Task};
 use opening::Opened;
@@ -78,6 +79,8 @@ pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
     }
     outcome?;
     match running.context.failure.lock().take() {
+        // Starting again would not help, and the supervisor is told so.
+        Some(why) if why == KEY_RUNS_ELSEWHERE => Err(anyhow!(why)).exit_with(Exit::SigningRefused),
         Some(why) => bail!(why),
         None => Ok(()),
     }
