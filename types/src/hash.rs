@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
+#[path = "hash_short.rs"]
+mod short;
+
 /// A 32-byte digest. Displays as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize)]
 pub struct Hash(pub [u8; 32]);
@@ -121,7 +124,16 @@ impl Context {
 
     /// `H[context](bytes)`.
     pub fn hash(self, bytes: &[u8]) -> Hash {
-        self.hash_parts(&[bytes])
+        match short::Block::new(bytes) {
+            Some(block) => block.hash(self.short_key()),
+            None => self.hash_parts(&[bytes]),
+        }
+    }
+
+    /// `H[context](left ‖ right)` of each pair in `below`, into `above`; both end with the shorter one. Several
+    /// at once where the processor can.
+    pub fn hash_pairs(self, below: &[Hash], above: &mut [Hash]) {
+        short::hash_pairs(self.short_key(), below, above);
     }
 
     /// `H[context]` of the concatenation of `parts`. Callers keep the split unambiguous: every part but
@@ -139,10 +151,23 @@ impl Context {
         blake3::Hasher::new_from_context_key(self.key())
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the table has one entry per variant, in variant order")]
     fn key(self) -> &'static ContextKey {
-        static KEYS: OnceLock<[ContextKey; Context::ALL.len()]> = OnceLock::new();
-        let keys = KEYS.get_or_init(|| Context::ALL.map(|context| hash_derive_key_context(context.string())));
+        &self.keys().0
+    }
+
+    fn short_key(self) -> &'static short::Key {
+        &self.keys().1
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the table has one entry per variant, in variant order")]
+    fn keys(self) -> &'static (ContextKey, short::Key) {
+        static KEYS: OnceLock<[(ContextKey, short::Key); Context::ALL.len()]> = OnceLock::new();
+        let keys = KEYS.get_or_init(|| {
+            Context::ALL.map(|context| {
+                let key = hash_derive_key_context(context.string());
+                (key, short::Key::new(&key))
+            })
+        });
         &keys[self as usize]
     }
 }
@@ -155,6 +180,30 @@ mod tests {
     fn cached_keys_give_what_derive_key_gives() {
         for context in Context::ALL {
             assert_eq!(context.hash(b"m").0, blake3::derive_key(context.string(), b"m"), "{context:?}");
+        }
+    }
+
+    #[test]
+    fn every_length_around_a_block_gives_what_derive_key_gives() {
+        let bytes: Vec<u8> = (0..200u8).collect();
+        for length in 0..=bytes.len() {
+            let expected = blake3::derive_key(Context::BatchLeaf.string(), &bytes[..length]);
+            assert_eq!(Context::BatchLeaf.hash(&bytes[..length]).0, expected, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn pairs_hashed_together_are_what_each_gives_alone() {
+        let below: Vec<Hash> = (0..83u8).map(|at| Hash([at; 32])).collect();
+        for count in 0..below.len() {
+            let mut above = vec![Hash::default(); count / 2];
+            Context::BatchNode.hash_pairs(&below[..count], &mut above);
+            let alone = |pair: &[Hash]| {
+                let pair = [pair[0].0, pair[1].0].concat();
+                Hash(blake3::derive_key(Context::BatchNode.string(), &pair))
+            };
+            let expected: Vec<Hash> = below[..count].chunks_exact(2).map(alone).collect();
+            assert_eq!(above, expected, "{count} hashes");
         }
     }
 

@@ -11,6 +11,7 @@
 pub mod block;
 pub mod certificate;
 pub mod codec;
+pub mod consistency;
 pub mod genesis;
 pub mod hash;
 pub mod id;
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod key;
 pub mod log;
 pub mod message;
+pub mod multiproof;
 pub mod node_record;
 pub mod receipt;
 pub mod record;

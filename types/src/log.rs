@@ -44,20 +44,42 @@ impl TreeHash {
 
     /// The hash of an inner node.
     pub fn node(self, left: &Hash, right: &Hash) -> Hash {
-        let context = match self {
-            Self::Batch => Context::BatchNode,
-            Self::Anchors => Context::AnchorNode,
-            Self::History => Context::HistoryNode,
-            Self::Transactions => Context::TxNode,
-            Self::BatchSha256 | Self::AnchorsSha256 => {
-                return sha256(&[&[0x01], left.as_bytes(), right.as_bytes()]);
-            }
+        let Some(context) = self.node_context() else {
+            return sha256(&[&[0x01], left.as_bytes(), right.as_bytes()]);
         };
         let mut pair = [0; 64];
         let (first, second) = pair.split_at_mut(32);
         first.copy_from_slice(left.as_bytes());
         second.copy_from_slice(right.as_bytes());
         context.hash(&pair)
+    }
+
+    /// The nodes over the pairs of `below`, left to right, into `above`; a lone last node goes up as it is.
+    /// `above` has half as many places, rounded up.
+    pub fn nodes(self, below: &[Hash], above: &mut [Hash]) {
+        if let Some(context) = self.node_context() {
+            context.hash_pairs(below, above);
+        } else {
+            for (pair, out) in below.chunks_exact(2).zip(above.iter_mut()) {
+                if let [left, right] = pair {
+                    *out = self.node(left, right);
+                }
+            }
+        }
+        if let ([lone], Some(out)) = (below.chunks_exact(2).remainder(), above.last_mut()) {
+            *out = *lone;
+        }
+    }
+
+    /// The context of inner nodes; none under SHA-256.
+    const fn node_context(self) -> Option<Context> {
+        match self {
+            Self::Batch => Some(Context::BatchNode),
+            Self::Anchors => Some(Context::AnchorNode),
+            Self::History => Some(Context::HistoryNode),
+            Self::Transactions => Some(Context::TxNode),
+            Self::BatchSha256 | Self::AnchorsSha256 => None,
+        }
     }
 
     /// The root of the tree with no leaves: `H[<log>-node]("")`, or `SHA-256("")`.

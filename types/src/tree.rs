@@ -8,10 +8,13 @@ use thiserror::Error;
 use crate::codec::encode;
 use crate::hash::{Context, Hash};
 use crate::log::{TreeHash, sha256};
+use crate::multiproof::multiproof_from;
 use crate::transaction::TreeKind;
 
 /// Below this many leaves a tree is hashed on the calling thread.
 const PARALLEL_LEAVES_MIN: usize = 4_096;
+/// Nodes that one core hashes before it looks for more: some 20 microseconds of work.
+const PIECE_NODES: usize = 1_024;
 
 /// Why a path was refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -75,7 +78,7 @@ pub fn path_length(index: u64, size: u64) -> Option<usize> {
 }
 
 /// For each step from the leaf up: whether the sibling stands on the left.
-fn path_sides(index: u64, size: u64) -> Vec<bool> {
+pub(crate) fn path_sides(index: u64, size: u64) -> Vec<bool> {
     // RFC 9162 section 2.1.3.2, with fn = index and sn = size - 1.
     let (mut node, mut last) = (index, size.saturating_sub(1));
     let mut sides = Vec::new();
@@ -210,7 +213,7 @@ pub fn path_from_nodes(
 }
 
 /// The root of leaves `start..end`, where `start` is a multiple of the largest power of two in the range.
-fn range_root(
+pub(crate) fn range_root(
     hash: TreeHash,
     start: u64,
     end: u64,
@@ -228,7 +231,7 @@ fn range_root(
 }
 
 /// The largest power of two below `size`, for `size` of at least 2.
-fn largest_power_below(size: u64) -> u64 {
+pub(crate) fn largest_power_below(size: u64) -> u64 {
     let below = size.saturating_sub(1).max(1);
     1u64.checked_shl(below.ilog2()).unwrap_or(1)
 }
@@ -306,19 +309,29 @@ impl BatchTree {
         }
         Some(siblings)
     }
+
+    /// One proof for the leaves at `indexes`, strictly ascending (see [`crate::multiproof`]); `None` when they
+    /// do not fit.
+    pub fn multiproof(&self, indexes: &[u64]) -> Option<Vec<Hash>> {
+        multiproof_from(indexes, self.leaves(), &mut |start, end| {
+            // The range is a complete subtree, or the rightmost one of its level.
+            let level = end.checked_sub(start)?.checked_next_power_of_two()?.trailing_zeros();
+            let at = usize::try_from(start.checked_shr(level)?).ok()?;
+            self.levels.get(usize::try_from(level).ok()?)?.get(at).copied()
+        })
+    }
 }
 
-fn level_above(hash: TreeHash, below: &[Hash]) -> Vec<Hash> {
-    let parent = |pair: &[Hash]| match pair {
-        [left, right] => hash.node(left, right),
-        [lone] => *lone,
-        _ => hash.empty(),
-    };
+/// The level above: the nodes over its pairs, and a lone last node as it is.
+pub fn level_above(hash: TreeHash, below: &[Hash]) -> Vec<Hash> {
+    let mut above = vec![Hash::default(); below.len().div_ceil(2)];
     if below.len() >= PARALLEL_LEAVES_MIN {
-        below.par_chunks(2).map(parent).collect()
+        let pieces = above.par_chunks_mut(PIECE_NODES).zip(below.par_chunks(2 * PIECE_NODES));
+        pieces.for_each(|(above, below)| hash.nodes(below, above));
     } else {
-        below.chunks(2).map(parent).collect()
+        hash.nodes(below, &mut above);
     }
+    above
 }
 
 /// Checks that `item` is leaf `index` of the batch with this root and leaf count.
