@@ -1,5 +1,5 @@
-//! Writes the test vectors of `docs/FORMATS.md` to the folder given as the only argument:
-//! `cargo run --release -p cairn-receipt --example make_vectors -- types/vectors`.
+//! Writes the test vectors of `docs/FORMATS.md` to the folder given first, all of them or those named after it:
+//! `cargo run --release -p cairn-receipt --example make_vectors -- types/vectors [NAME...]`.
 //!
 //! Keys are fixed. ML-DSA signatures are hedged, so each run writes others; all are equally good.
 
@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use cairn_types::block::Header;
 use cairn_types::certificate::{First, Second, TimeoutEntry};
+use cairn_types::consistency::consistency_from_nodes;
 use cairn_types::identity::IdentityOp;
 use cairn_types::log::TreeHash;
+use cairn_types::multiproof::multiproof_from_nodes;
 use cairn_types::signing::{Tag, block_preimage, timeout_preimage};
 use cairn_types::transaction::Proofs;
-use cairn_types::tree::root;
+use cairn_types::tree::{Peaks, root};
 use cairn_types::{
     BlockCert, ChainId, Context, Epoch, Hash, KeyRef, Payload, ProofId, Scheme, Signature, SignedTransaction,
     TimeoutCert, Transaction, TreeKind, ValidatorIndex, View, encode,
@@ -24,8 +26,10 @@ use fixture::{Batch, World, cases, key, records};
 use serde_json::{Value, json};
 
 fn main() -> std::io::Result<()> {
-    let folder = std::env::args().nth(1).expect("usage: make_vectors FOLDER");
+    let mut args = std::env::args().skip(1);
+    let folder = args.next().expect("usage: make_vectors FOLDER [NAME...]");
     let folder = Path::new(&folder);
+    let wanted: Vec<String> = args.collect();
     std::fs::create_dir_all(folder)?;
     let files = [
         ("hashing", hashing()),
@@ -35,8 +39,13 @@ fn main() -> std::io::Result<()> {
         ("blocks", blocks()),
         ("genesis", genesis()),
         ("receipts", receipts()),
+        ("documents", documents()),
+        ("logproofs", log_proofs()),
     ];
     for (name, value) in files {
+        if !wanted.is_empty() && !wanted.iter().any(|it| it == name) {
+            continue;
+        }
         let mut text = serde_json::to_string_pretty(&value)?;
         text.push('\n');
         std::fs::write(folder.join(format!("{name}.json")), &text)?;
@@ -423,4 +432,71 @@ fn case_value(case: &fixture::Case) -> Value {
         "valid": case.fails.is_none(),
         "fails": case.fails.map(cairn_receipt::CheckName::name),
     })
+}
+
+fn documents() -> Value {
+    let groups: Vec<_> = Scheme::ALL
+        .into_iter()
+        .map(|scheme| {
+            let group = fixture::documents::all(scheme);
+            let cases: Vec<_> = group
+                .cases
+                .iter()
+                .map(|case| {
+                    let pinned: Vec<_> = case.checkpoints.iter().map(ToString::to_string).collect();
+                    json!({"name": case.name, "document": case.text, "checkpoints": pinned,
+                           "valid": case.fails.is_none(), "fails": case.fails.map(|check| check.name())})
+                })
+                .collect();
+            json!({ "genesis": cairn_genesis::to_json(&group.world.genesis), "cases": cases })
+        })
+        .collect();
+    json!({ "groups": groups })
+}
+
+/// Multiproofs and consistency proofs of both logs, and of each the same with one hash changed.
+fn log_proofs() -> Value {
+    let (mut multiproofs, mut consistency) = (Vec::new(), Vec::new());
+    for (name, hash) in cairn_receipt::LOG_NAMES {
+        let leaves: Vec<Hash> = (0..13u64).map(|index| hash.leaf(&index.to_le_bytes())).collect();
+        let mut peaks = Peaks::new();
+        let nodes: Vec<_> = leaves.iter().flat_map(|leaf| peaks.append(hash, *leaf)).collect();
+        let node = |level, index| {
+            nodes.iter().find(|node| (node.level, node.index) == (level, index)).map(|node| node.hash)
+        };
+        let picks: [&[u64]; 4] = [&[0], &[12], &[2, 3, 9], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]];
+        for indexes in picks {
+            let path = multiproof_from_nodes(hash, indexes, 13, node).expect("all nodes are there");
+            let chosen: Vec<_> = indexes
+                .iter()
+                .map(|index| json!({"index": index, "hash": leaves[*index as usize].to_string()}))
+                .collect();
+            for (path, valid) in twice(&path) {
+                multiproofs.push(json!({"name": format!("leaves {indexes:?} of 13"), "log": name, "size": 13,
+                    "leaves": chosen, "path": path, "root": root(hash, &leaves).to_string(), "valid": valid}));
+            }
+        }
+        for (first, second) in [(0u64, 13u64), (1, 2), (3, 7), (4, 8), (6, 13), (8, 13), (13, 13)] {
+            let path = consistency_from_nodes(hash, first, second, node).expect("all nodes are there");
+            for (path, valid) in twice(&path) {
+                consistency.push(
+                    json!({"name": format!("{first} begin {second}"), "log": name, "first": first,
+                    "second": second, "path": path, "valid": valid,
+                    "first_root": root(hash, &leaves[..first as usize]).to_string(),
+                    "second_root": root(hash, &leaves[..second as usize]).to_string()}),
+                );
+            }
+        }
+    }
+    json!({ "multiproofs": multiproofs, "consistency": consistency })
+}
+
+/// A path as it is, and with one bit changed, or one hash more where it is empty.
+fn twice(path: &[Hash]) -> [(Vec<String>, bool); 2] {
+    let mut changed = path.to_vec();
+    match changed.first_mut() {
+        Some(first) => first.0[0] ^= 1,
+        None => changed.push(Hash([1; 32])),
+    }
+    [(path, true), (&changed, false)].map(|(path, valid)| (path.iter().map(Hash::to_string).collect(), valid))
 }

@@ -5,13 +5,18 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing))]
 
 mod anchor;
+mod bundle;
+mod document;
 mod read;
 mod strict_json;
 mod verdict;
 mod verify;
+mod verify_documents;
 mod write;
 
 pub use anchor::{AnchorReceipt, anchor_receipt};
+pub use bundle::{AnchorBundle, BundleFault, bundle, core_of, places_of, receipt_of, receipts_of, refreshed};
+pub use document::{Checkpoint, ConsistencyProof, Document, LOG_NAMES, bundle_to_json, parse_bundle};
 pub use read::{FormatFault, RECEIPT_BYTES_MAX, parse};
 pub use verdict::{Check, CheckName, Trust, Verdict};
 pub use verify::{ReceiptVerifier, Trusted, verify, verify_json};

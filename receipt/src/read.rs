@@ -62,23 +62,41 @@ pub(crate) fn parse_anchor(text: &str) -> Result<AnchorReceipt, FormatFault> {
 
 fn core(fields: &mut Fields) -> Result<AnchorReceipt, FormatFault> {
     let record_bytes = base64(fields.required("record")?)?;
-    let mut anchor = Fields::of(fields.required("anchor")?)?;
-    let anchor_path = path(anchor.required("path")?)?;
-    anchor.finish()?;
-    let header_bytes = base64(fields.required("header")?)?;
-    let finality = finality(fields.required("finality")?)?;
-    let epochs = fields.optional("epochs").map(epochs).transpose()?.unwrap_or_default();
+    let anchor_path = anchor_path(fields, PATH_MAX)?;
+    let FinalFields { header_bytes, finality, epochs } = final_fields(fields)?;
     Ok(AnchorReceipt { record_bytes, anchor_path, header_bytes, finality, epochs })
 }
 
+/// The path under `anchor`, of at most `hashes_max`.
+pub(crate) fn anchor_path(fields: &mut Fields, hashes_max: usize) -> Result<Vec<Hash>, FormatFault> {
+    let mut anchor = Fields::of(fields.required("anchor")?)?;
+    let path = path_of(anchor.required("path")?, hashes_max)?;
+    anchor.finish()?;
+    Ok(path)
+}
+
+/// A header with what makes it final: the end of every document.
+pub(crate) struct FinalFields {
+    pub(crate) header_bytes: Vec<u8>,
+    pub(crate) finality: Finality,
+    pub(crate) epochs: Vec<EpochHandover>,
+}
+
+pub(crate) fn final_fields(fields: &mut Fields) -> Result<FinalFields, FormatFault> {
+    let header_bytes = base64(fields.required("header")?)?;
+    let finality = finality(fields.required("finality")?)?;
+    let epochs = fields.optional("epochs").map(epochs).transpose()?.unwrap_or_default();
+    Ok(FinalFields { header_bytes, finality, epochs })
+}
+
 /// A value with its place in the text, `epochs[0].headers` for instance.
-struct At {
+pub(crate) struct At {
     place: String,
     value: Json,
 }
 
 impl At {
-    fn wrong(&self, expected: impl Into<String>) -> FormatFault {
+    pub(crate) fn wrong(&self, expected: impl Into<String>) -> FormatFault {
         let got = match &self.value {
             Json::Text(text) => format!("{:?}", text.chars().take(80).collect::<String>()),
             Json::Number(number) => number.to_string(),
@@ -87,14 +105,14 @@ impl At {
         FormatFault::Field { field: self.place.clone(), got, expected: expected.into() }
     }
 
-    fn text(&self) -> Result<&str, FormatFault> {
+    pub(crate) fn text(&self) -> Result<&str, FormatFault> {
         match &self.value {
             Json::Text(text) => Ok(text),
             _ => Err(self.wrong("a string")),
         }
     }
 
-    fn integer(&self) -> Result<u64, FormatFault> {
+    pub(crate) fn integer(&self) -> Result<u64, FormatFault> {
         match &self.value {
             Json::Number(number) => number.as_u64(),
             _ => None,
@@ -103,7 +121,7 @@ impl At {
     }
 
     /// The items of a list of `1..=count_max` (or 0, where `empty` is allowed).
-    fn list(self, empty: bool, count_max: usize) -> Result<Vec<Self>, FormatFault> {
+    pub(crate) fn list(self, empty: bool, count_max: usize) -> Result<Vec<Self>, FormatFault> {
         match self.value {
             Json::List(items) if items.len() <= count_max && (empty || !items.is_empty()) => Ok(items
                 .into_iter()
@@ -119,13 +137,13 @@ impl At {
 }
 
 /// The fields of one object that have not been read yet.
-struct Fields {
+pub(crate) struct Fields {
     place: String,
     fields: Vec<(String, Json)>,
 }
 
 impl Fields {
-    fn of_text(text: &str) -> Result<Self, FormatFault> {
+    pub(crate) fn of_text(text: &str) -> Result<Self, FormatFault> {
         if text.len() > RECEIPT_BYTES_MAX {
             return Err(FormatFault::TooLarge { got: text.len() });
         }
@@ -137,25 +155,25 @@ impl Fields {
         }
     }
 
-    fn of(at: At) -> Result<Self, FormatFault> {
+    pub(crate) fn of(at: At) -> Result<Self, FormatFault> {
         match at.value {
             Json::Object(fields) => Ok(Self { place: format!("{}.", at.place), fields }),
             _ => Err(at.wrong("an object")),
         }
     }
 
-    fn optional(&mut self, name: &str) -> Option<At> {
+    pub(crate) fn optional(&mut self, name: &str) -> Option<At> {
         let at = self.fields.iter().position(|(key, _)| key == name)?;
         let (_, value) = self.fields.remove(at);
         Some(At { place: format!("{}{name}", self.place), value })
     }
 
-    fn required(&mut self, name: &str) -> Result<At, FormatFault> {
+    pub(crate) fn required(&mut self, name: &str) -> Result<At, FormatFault> {
         let missing = FormatFault::Missing { field: format!("{}{name}", self.place) };
         self.optional(name).ok_or(missing)
     }
 
-    fn version(&mut self) -> Result<(), FormatFault> {
+    pub(crate) fn version(&mut self) -> Result<(), FormatFault> {
         let version = self.required("version")?;
         if version.integer()? == RECEIPT_VERSION {
             return Ok(());
@@ -163,7 +181,12 @@ impl Fields {
         Err(version.wrong(RECEIPT_VERSION.to_string()))
     }
 
-    fn finish(self) -> Result<(), FormatFault> {
+    /// Whether a field of this name has not been read yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(key, _)| key == name)
+    }
+
+    pub(crate) fn finish(self) -> Result<(), FormatFault> {
         match self.fields.first() {
             None => Ok(()),
             Some((name, _)) => Err(FormatFault::Unknown { field: format!("{}{name}", self.place) }),
@@ -175,7 +198,7 @@ fn is_lower_hex(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn hash(at: &At) -> Result<Hash, FormatFault> {
+pub(crate) fn hash(at: &At) -> Result<Hash, FormatFault> {
     let text = at.text()?;
     let expected = "64 lower-case hex digits";
     if text.len() != 64 || !is_lower_hex(text) {
@@ -185,16 +208,28 @@ fn hash(at: &At) -> Result<Hash, FormatFault> {
 }
 
 fn path(at: At) -> Result<Vec<Hash>, FormatFault> {
-    at.list(true, PATH_MAX)?.iter().map(hash).collect()
+    path_of(at, PATH_MAX)
 }
 
-fn base64(at: At) -> Result<Vec<u8>, FormatFault> {
+/// A list of at most `hashes_max` hashes.
+pub(crate) fn path_of(at: At, hashes_max: usize) -> Result<Vec<Hash>, FormatFault> {
+    at.list(true, hashes_max)?.iter().map(hash).collect()
+}
+
+pub(crate) fn base64(at: At) -> Result<Vec<u8>, FormatFault> {
     // This engine refuses missing padding and non-zero trailing bits: one text for each value.
     STANDARD.decode(at.text()?).map_err(|error| at.wrong(format!("canonical base64 ({error})")))
 }
 
 fn subject(at: At) -> Result<Subject, FormatFault> {
     let mut fields = Fields::of(at)?;
+    let subject = subject_fields(&mut fields)?;
+    fields.finish()?;
+    Ok(subject)
+}
+
+/// Digest, algorithm and salt.
+pub(crate) fn subject_fields(fields: &mut Fields) -> Result<Subject, FormatFault> {
     let digest = hash(&fields.required("digest")?)?;
     let name = fields.required("algorithm")?;
     let algorithm = name.text()?.to_owned();
@@ -203,7 +238,6 @@ fn subject(at: At) -> Result<Subject, FormatFault> {
         return Err(name.wrong(format!("1 to {ALGORITHM_CHARS_MAX} characters of a-z, 0-9 and -")));
     }
     let salt = fields.optional("salt").map(|at| salt(&at)).transpose()?.unwrap_or_default();
-    fields.finish()?;
     Ok(Subject { digest, algorithm, salt })
 }
 
@@ -260,6 +294,6 @@ fn epochs(at: At) -> Result<Vec<EpochHandover>, FormatFault> {
         .collect()
 }
 
-fn external(at: At) -> Result<Vec<String>, FormatFault> {
+pub(crate) fn external(at: At) -> Result<Vec<String>, FormatFault> {
     Ok(at.list(false, EXTERNAL_MAX)?.iter().map(|at| at.value.to_text()).collect())
 }

@@ -18,6 +18,8 @@ pub enum CheckName {
     Batch,
     /// The record leads to the header's anchor root.
     Anchor,
+    /// The log of the later header begins with the log of the earlier one.
+    Consistency,
     /// The header is of the trusted chain.
     Chain,
     /// The header is part of the chain, not the carrier of an epoch's end.
@@ -34,12 +36,13 @@ pub enum CheckName {
 
 impl CheckName {
     /// Every check, in the order in which they are made.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Format,
         Self::Record,
         Self::Header,
         Self::Batch,
         Self::Anchor,
+        Self::Consistency,
         Self::Chain,
         Self::Carrier,
         Self::Epochs,
@@ -56,6 +59,7 @@ impl CheckName {
             Self::Header => "header",
             Self::Batch => "batch",
             Self::Anchor => "anchor",
+            Self::Consistency => "consistency",
             Self::Chain => "chain",
             Self::Carrier => "carrier",
             Self::Epochs => "epochs",
@@ -108,8 +112,10 @@ pub struct Verdict {
     pub trust: Trust,
     /// What a reader should know although everything passed.
     pub warnings: Vec<String>,
-    /// The record; only of a valid receipt.
+    /// The record; only of a valid receipt, or of a valid bundle that holds no other.
     pub record: Option<Record>,
+    /// Every record; only of a valid receipt or bundle.
+    pub records: Vec<Record>,
     /// The final header; only of a valid receipt.
     pub header: Option<Header>,
 }

@@ -65,19 +65,19 @@ pub struct ReceiptVerifier {
 }
 
 /// The outcome of one check: what was found, or why it failed.
-type Found<T> = Result<(T, String), String>;
+pub(crate) type Found<T> = Result<(T, String), String>;
 
 /// The checks made so far. Stops at the first failure.
 #[derive(Default)]
-struct Run {
+pub(crate) struct Run {
     checks: Vec<Check>,
 }
 
 /// A check failed; it is the last of the run.
-struct Stop;
+pub(crate) struct Stop;
 
 impl Run {
-    fn check<T>(&mut self, name: CheckName, found: Found<T>) -> Result<T, Stop> {
+    pub(crate) fn check<T>(&mut self, name: CheckName, found: Found<T>) -> Result<T, Stop> {
         match found {
             Ok((value, detail)) => {
                 self.checks.push(Check { name, passed: true, detail });
@@ -92,10 +92,11 @@ impl Run {
 }
 
 /// What a run that met no failure ends with.
-struct Passed {
-    record: Record,
-    header: Header,
-    trust: Trust,
+pub(crate) struct Passed {
+    /// Of a receipt: one. Of a bundle: each. Of a header by itself: none.
+    pub(crate) records: Vec<Record>,
+    pub(crate) header: Header,
+    pub(crate) trust: Trust,
 }
 
 impl ReceiptVerifier {
@@ -150,24 +151,34 @@ impl ReceiptVerifier {
             run.check(CheckName::Batch, check_batch(subject, batch, &record))?;
         }
         run.check(CheckName::Anchor, check_anchor(receipt, &record, &header))?;
-        run.check(CheckName::Chain, check_chain(&header, self.trusted.chain))?;
-        run.check(CheckName::Carrier, check_carrier(&header))?;
-        let trust = match &receipt.finality {
+        let trust = self.check_final(run, &header, &receipt.finality, &receipt.epochs)?;
+        Ok(Passed { records: vec![record], header, trust })
+    }
+
+    /// That a header is final and part of the trusted chain: the last checks of every document.
+    pub(crate) fn check_final(
+        &self,
+        run: &mut Run,
+        header: &Header,
+        finality: &Finality,
+        epochs: &[EpochHandover],
+    ) -> Result<Trust, Stop> {
+        run.check(CheckName::Chain, check_chain(header, self.trusted.chain))?;
+        run.check(CheckName::Carrier, check_carrier(header))?;
+        match finality {
             Finality::Certificate(certificate) => {
-                let set = run.check(CheckName::Epochs, self.hand_over(&receipt.epochs, header.epoch))?;
-                run.check(CheckName::Validators, check_validators(&set, &header))?;
-                run.check(CheckName::Certificate, self.check_certificate(certificate, &header, &set))?;
-                Trust::Genesis { epoch: header.epoch }
+                let set = run.check(CheckName::Epochs, self.hand_over(epochs, header.epoch))?;
+                run.check(CheckName::Validators, check_validators(&set, header))?;
+                run.check(CheckName::Certificate, self.check_certificate(certificate, header, &set))?;
+                Ok(Trust::Genesis { epoch: header.epoch })
             }
             Finality::Checkpoint => {
-                let unneeded =
-                    (!receipt.epochs.is_empty()).then_some("hand-overs beside a checkpoint prove nothing");
+                let unneeded = (!epochs.is_empty()).then_some("hand-overs beside a checkpoint prove nothing");
                 run.check(CheckName::Epochs, unneeded.map_or_else(|| found("none needed"), refused))?;
-                run.check(CheckName::Checkpoint, self.check_checkpoint(&header))?;
-                Trust::Checkpoint(header.id())
+                run.check(CheckName::Checkpoint, self.check_checkpoint(header))?;
+                Ok(Trust::Checkpoint(header.id()))
             }
-        };
-        Ok(Passed { record, header, trust })
+        }
     }
 
     /// The set of `until`, from the genesis set through contiguous hand-overs.
@@ -247,7 +258,7 @@ impl ReceiptVerifier {
     }
 }
 
-fn found(detail: impl Into<String>) -> Found<()> {
+pub(crate) fn found(detail: impl Into<String>) -> Found<()> {
     Ok(((), detail.into()))
 }
 
@@ -255,7 +266,7 @@ fn refused(detail: impl Into<String>) -> Found<()> {
     Err(detail.into())
 }
 
-fn verdict(run: Run, outcome: Result<Passed, Stop>, external: &[String]) -> Verdict {
+pub(crate) fn verdict(run: Run, outcome: Result<Passed, Stop>, external: &[String]) -> Verdict {
     let mut warnings = Vec::new();
     if !external.is_empty() {
         warnings.push(format!("{} items of external evidence were not verified", external.len()));
@@ -263,24 +274,33 @@ fn verdict(run: Run, outcome: Result<Passed, Stop>, external: &[String]) -> Verd
     // Both conditions say the same; a verdict is valid only when neither dissents.
     let all_passed = run.checks.iter().all(|check| check.passed);
     match outcome {
-        Ok(Passed { record, header, trust }) if all_passed => {
+        Ok(Passed { records, header, trust }) if all_passed => {
             if let Trust::Genesis { epoch } = trust {
                 warnings.push(format!(
                     "this rests on the genesis alone: whoever trusts only the genesis trusts every key that was a \
                      validator's up to epoch {epoch}, retired ones included; pin a recent checkpoint to narrow that"
                 ));
             }
-            let (record, header) = (Some(record), Some(header));
-            Verdict { valid: true, checks: run.checks, trust, warnings, record, header }
+            let record = if records.len() == 1 { records.first().cloned() } else { None };
+            Verdict {
+                valid: true,
+                checks: run.checks,
+                trust,
+                warnings,
+                record,
+                records,
+                header: Some(header),
+            }
         }
         _ => {
             let trust = Trust::Nothing;
-            Verdict { valid: false, checks: run.checks, trust, warnings, record: None, header: None }
+            let (record, records, header) = (None, Vec::new(), None);
+            Verdict { valid: false, checks: run.checks, trust, warnings, record, records, header }
         }
     }
 }
 
-fn check_record(bytes: &[u8]) -> Found<Record> {
+pub(crate) fn check_record(bytes: &[u8]) -> Found<Record> {
     let record: Record = decode(bytes).map_err(|error| error.to_string())?;
     if record.version != RECORD_VERSION {
         return Err(format!("record version {}; expected {RECORD_VERSION}", record.version));
@@ -289,7 +309,7 @@ fn check_record(bytes: &[u8]) -> Found<Record> {
     Ok((record, detail))
 }
 
-fn check_header(bytes: &[u8]) -> Found<Header> {
+pub(crate) fn check_header(bytes: &[u8]) -> Found<Header> {
     let header: Header = decode(bytes).map_err(|error| error.to_string())?;
     if header.version != HEADER_VERSION {
         return Err(format!("header version {}; expected {HEADER_VERSION}", header.version));
@@ -299,9 +319,7 @@ fn check_header(bytes: &[u8]) -> Found<Header> {
 }
 
 fn check_batch(subject: &Subject, batch: Option<&BatchPath>, record: &Record) -> Found<()> {
-    if !subject.salt.is_empty() && subject.salt.len() != SALT_BYTES {
-        return Err(format!("a salt of {} bytes; expected none or {SALT_BYTES}", subject.salt.len()));
-    }
+    check_salt(subject)?;
     let single = BatchPath { index: 0, path: Vec::new() };
     let place = match (batch, record.leaves) {
         (None, 1) => &single,
@@ -314,6 +332,13 @@ fn check_batch(subject: &Subject, batch: Option<&BatchPath>, record: &Record) ->
         Ok(true) => found(format!("leaf {} of {}", place.index, record.leaves)),
         Ok(false) => Err(format!("the subject does not lead to the record's root {}", record.root)),
         Err(fault) => Err(fault.to_string()),
+    }
+}
+
+pub(crate) fn check_salt(subject: &Subject) -> Result<(), String> {
+    match subject.salt.len() {
+        0 | SALT_BYTES => Ok(()),
+        got => Err(format!("a salt of {got} bytes; expected none or {SALT_BYTES}")),
     }
 }
 
@@ -332,7 +357,7 @@ fn check_anchor(receipt: &AnchorReceipt, record: &Record, header: &Header) -> Fo
     found(format!("anchor {index} of {size}"))
 }
 
-fn check_chain(header: &Header, chain: ChainId) -> Found<()> {
+pub(crate) fn check_chain(header: &Header, chain: ChainId) -> Found<()> {
     if header.chain == chain {
         return found(format!("chain {chain}"));
     }

@@ -42,19 +42,34 @@ struct BatchJson {
 }
 
 #[derive(Serialize)]
-struct AnchorJson {
+pub(crate) struct AnchorJson {
     path: Vec<String>,
+}
+
+impl AnchorJson {
+    pub(crate) fn new(hashes: &[Hash]) -> Self {
+        Self { path: path(hashes) }
+    }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum FinalityJson {
+pub(crate) enum FinalityJson {
     Certificate(String),
     Checkpoint(bool),
 }
 
+impl FinalityJson {
+    pub(crate) fn new(finality: &Finality) -> Self {
+        match finality {
+            Finality::Certificate(bytes) => Self::Certificate(STANDARD.encode(bytes)),
+            Finality::Checkpoint => Self::Checkpoint(true),
+        }
+    }
+}
+
 #[derive(Serialize)]
-struct EpochJson {
+pub(crate) struct EpochJson {
     headers: Vec<String>,
     certificate: String,
     validators: String,
@@ -72,8 +87,7 @@ pub fn to_json(receipt: &Receipt) -> String {
     });
     json.batch =
         receipt.batch.as_ref().map(|batch| BatchJson { index: batch.index, path: path(&batch.path) });
-    json.external =
-        receipt.external.iter().filter_map(|text| RawValue::from_string(text.clone()).ok()).collect();
+    json.external = external(&receipt.external);
     text(&json)
 }
 
@@ -87,12 +101,9 @@ fn core_json(receipt: &AnchorReceipt) -> ReceiptJson {
         subject: None,
         batch: None,
         record: STANDARD.encode(&receipt.record_bytes),
-        anchor: AnchorJson { path: path(&receipt.anchor_path) },
+        anchor: AnchorJson::new(&receipt.anchor_path),
         header: STANDARD.encode(&receipt.header_bytes),
-        finality: match &receipt.finality {
-            Finality::Certificate(bytes) => FinalityJson::Certificate(STANDARD.encode(bytes)),
-            Finality::Checkpoint => FinalityJson::Checkpoint(true),
-        },
+        finality: FinalityJson::new(&receipt.finality),
         epochs: receipt.epochs.iter().map(epoch).collect(),
         external: Vec::new(),
     }
@@ -105,11 +116,16 @@ fn text(json: &ReceiptJson) -> String {
     text
 }
 
-fn path(hashes: &[Hash]) -> Vec<String> {
+/// Texts that are no JSON are left out.
+pub(crate) fn external(items: &[String]) -> Vec<Box<RawValue>> {
+    items.iter().filter_map(|text| RawValue::from_string(text.clone()).ok()).collect()
+}
+
+pub(crate) fn path(hashes: &[Hash]) -> Vec<String> {
     hashes.iter().map(Hash::to_string).collect()
 }
 
-fn epoch(handover: &EpochHandover) -> EpochJson {
+pub(crate) fn epoch(handover: &EpochHandover) -> EpochJson {
     EpochJson {
         headers: handover.headers.iter().map(|bytes| STANDARD.encode(bytes)).collect(),
         certificate: STANDARD.encode(&handover.certificate),

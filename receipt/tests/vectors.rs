@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use cairn_crypto::{KeyPair, Verifier, verify};
-use cairn_receipt::{ReceiptVerifier, Trusted};
+use cairn_receipt::{LOG_NAMES, ReceiptVerifier, Trusted};
+use cairn_types::consistency::verify_consistency;
+use cairn_types::multiproof::root_from_multiproof;
 use cairn_types::{
-    BlockCert, BlockId, ChainId, CommitCert, KeyRef, PublicKey, QuorumCert, Scheme, Signature,
+    BlockCert, BlockId, ChainId, CommitCert, Hash, KeyRef, PublicKey, QuorumCert, Scheme, Signature,
     SignedTransaction, TimeoutCert, ValidatorSet, decode, encode,
 };
 use serde_json::Value;
@@ -132,5 +134,57 @@ fn receipts() {
             seen.extend(failed);
         }
     }
-    assert_eq!(seen.len(), cairn_receipt::CheckName::ALL.len(), "every check fails somewhere: {seen:?}");
+    // `consistency` is a check of the documents below alone.
+    assert_eq!(seen.len() + 1, cairn_receipt::CheckName::ALL.len(), "every check fails somewhere: {seen:?}");
+}
+
+#[test]
+fn documents() {
+    let mut seen = std::collections::BTreeSet::new();
+    for group in list(&vectors("documents"), "groups") {
+        let genesis = cairn_genesis::parse(text(group, "genesis")).unwrap();
+        for case in list(group, "cases") {
+            let mut trusted = Trusted::genesis(&genesis).unwrap();
+            let pinned = case["checkpoints"].as_array().unwrap();
+            trusted.checkpoints =
+                pinned.iter().map(|id| BlockId::from_hex(id.as_str().unwrap()).unwrap()).collect();
+            let (_, verdict) = ReceiptVerifier::new(trusted).verify_any(text(case, "document"));
+            let failed = verdict.failed().map(|check| check.name.name());
+            assert_eq!(verdict.valid, case["valid"].as_bool().unwrap(), "{}", case["name"]);
+            assert_eq!(failed, case["fails"].as_str(), "{}", case["name"]);
+            seen.extend(failed);
+        }
+    }
+    for check in ["format", "record", "header", "batch", "anchor", "consistency", "certificate", "checkpoint"]
+    {
+        assert!(seen.contains(check), "{check} fails somewhere: {seen:?}");
+    }
+}
+
+#[test]
+fn multiproofs_and_consistency_proofs() {
+    let all = vectors("logproofs");
+    let hash = |value: &Value, name: &str| Hash::from_hex(text(value, name)).unwrap();
+    let hashes = |value: &Value, name: &str| -> Vec<Hash> {
+        value[name]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| Hash::from_hex(it.as_str().unwrap()).unwrap())
+            .collect()
+    };
+    let number = |value: &Value, name: &str| value[name].as_u64().unwrap();
+    let family = |value: &Value| LOG_NAMES.iter().find(|(name, _)| *name == text(value, "log")).unwrap().1;
+    for case in list(&all, "multiproofs") {
+        let leaves: Vec<(u64, Hash)> =
+            list(case, "leaves").iter().map(|leaf| (number(leaf, "index"), hash(leaf, "hash"))).collect();
+        let root = root_from_multiproof(family(case), &leaves, number(case, "size"), &hashes(case, "path"));
+        assert_eq!(root == Ok(hash(case, "root")), case["valid"].as_bool().unwrap(), "{}", case["name"]);
+    }
+    for case in list(&all, "consistency") {
+        let (first, second) = (number(case, "first"), number(case, "second"));
+        let (old, new) = (hash(case, "first_root"), hash(case, "second_root"));
+        let verified = verify_consistency(family(case), first, second, &hashes(case, "path"), &old, &new);
+        assert_eq!(verified.is_ok(), case["valid"].as_bool().unwrap(), "{}", case["name"]);
+    }
 }

@@ -71,8 +71,10 @@ fn every_pair_of_sizes_has_the_proof_of_the_rfc_and_it_verifies() {
                 assert_eq!(log.verify(first, second, &proof), Ok(()), "{first} {second}");
             }
             assert_eq!(log.prove(second + 1, second), None);
-            assert!(matches!(log.verify(second.min(SIZE_MAX - 1) + 1, second.min(SIZE_MAX - 1), &[]),
-                Err(ConsistencyFault::Sizes { .. })));
+            assert!(matches!(
+                log.verify(second.min(SIZE_MAX - 1) + 1, second.min(SIZE_MAX - 1), &[]),
+                Err(ConsistencyFault::Sizes { .. })
+            ));
         }
     }
 }
@@ -105,7 +107,8 @@ fn no_changed_proof_size_or_root_verifies() {
             other.0[7] ^= 4;
             assert!(verify_consistency(hash, first, second, &proof, &old, &other).is_err());
             // Sizes are bound by whoever signed size and root together: with other sizes and their roots.
-            for (a, b) in [(first - 1, second), (first + 1, second), (first, second + 1), (first, second - 1)] {
+            for (a, b) in [(first - 1, second), (first + 1, second), (first, second + 1), (first, second - 1)]
+            {
                 if a <= b && log.prove(a, b).as_ref() != Some(&proof) {
                     assert!(log.verify(a, b, &proof).is_err(), "{a} {b}");
                 }

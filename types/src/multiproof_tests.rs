@@ -11,7 +11,11 @@ fn leaves(hash: TreeHash, size: u64) -> Vec<Hash> {
 }
 
 fn chosen(all: &[Hash], bits: u64) -> Vec<(u64, Hash)> {
-    all.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(at, leaf)| (at as u64, *leaf)).collect()
+    all.iter()
+        .enumerate()
+        .filter(|(at, _)| bits >> at & 1 == 1)
+        .map(|(at, leaf)| (at as u64, *leaf))
+        .collect()
 }
 
 fn indexes(leaves: &[(u64, Hash)]) -> Vec<u64> {

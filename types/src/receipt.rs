@@ -67,6 +67,56 @@ pub struct EpochHandover {
     pub validators: Vec<u8>,
 }
 
+/// Many receipts as one: leaves of one or more batches, all under one final header (FORMATS, "Bundles").
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bundle {
+    /// The batches, in strictly ascending order of their records' `seq`.
+    pub batches: Vec<BundledBatch>,
+    /// The multiproof of the records in the anchor log of `header.anchors_size` records.
+    pub anchor_path: Vec<Hash>,
+    /// The canonical bytes of any final header that covers every record.
+    pub header_bytes: Vec<u8>,
+    /// What makes that header final.
+    pub finality: Finality,
+    /// The hand-overs from the genesis epoch to the header's; empty within epoch 0.
+    pub epochs: Vec<EpochHandover>,
+    /// Further evidence, each as compact JSON text. Not checked here, and reported as unverified.
+    pub external: Vec<String>,
+}
+
+/// Some leaves of one batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BundledBatch {
+    /// The record, as the canonical bytes the anchor log hashed.
+    pub record_bytes: Vec<u8>,
+    /// The leaves, in strictly ascending order of their index; at least one.
+    pub leaves: Vec<BundledLeaf>,
+    /// The multiproof of the leaves in the batch of the record's `leaves`.
+    pub path: Vec<Hash>,
+}
+
+/// One leaf of a bundle.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BundledLeaf {
+    /// Position among the record's `leaves`.
+    pub index: u64,
+    /// What was anchored.
+    pub subject: Subject,
+}
+
+/// What a node holds about several anchored proofs under one header: the core of a bundle.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnchorProofs {
+    /// The records, in strictly ascending order of their `seq`.
+    pub records: Vec<Record>,
+    /// Their multiproof in the log of `header.anchors_size` records.
+    pub path: Vec<Hash>,
+    /// A final header that covers them.
+    pub header: Header,
+    /// The commit certificate of that header; `None` when it is final only through a descendant.
+    pub certificate: Option<CommitCert>,
+}
+
 /// What a node holds about one anchored proof and hands out as the core of a receipt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AnchorProof {
