@@ -186,13 +186,14 @@ fn one_crate_per_technology() {
 #[test]
 fn crates_form_a_star_around_types() {
     // What each crate of ours may know of the others. Only `node` knows two siblings of the ring.
-    let may_know: [(&str, &[&str]); 13] = [
+    let may_know: [(&str, &[&str]); 14] = [
         ("cairn-types", &[]),
         ("cairn-model", &[]),
         ("cairn-crypto", &["types"]),
         ("cairn-consensus", &["types"]),
         ("cairn-mempool", &["types"]),
         ("cairn-journal", &["types"]),
+        ("cairn-catchup", &["types"]),
         ("cairn-state", &["types"]),
         ("cairn-p2p", &["types"]),
         ("cairn-rpc", &["types"]),
@@ -201,7 +202,7 @@ fn crates_form_a_star_around_types() {
         ("cairn-client", &["types", "crypto", "genesis", "receipt"]),
         (
             "cairn-testnet",
-            &["types", "crypto", "receipt", "client", "genesis", "consensus", "mempool", "state"],
+            &["types", "crypto", "receipt", "client", "genesis", "consensus", "mempool", "state", "catchup"],
         ),
     ];
     let mut faults = Vec::new();
@@ -231,7 +232,7 @@ fn pure_crates_stay_pure() {
     };
     let consensus = normal("cairn-consensus");
     assert_eq!(consensus, BTreeSet::from(["cairn-types".to_owned(), "thiserror".to_owned()]));
-    for name in ["cairn-types", "cairn-mempool"] {
+    for name in ["cairn-types", "cairn-mempool", "cairn-catchup"] {
         let impure = ["tokio", "serde_json", "serde", "rand", "getrandom", "reqwest", "rustix", "tracing"];
         let found: Vec<String> = normal(name).into_iter().filter(|d| impure.contains(&d.as_str())).collect();
         report(&format!("{name} is pure data, but depends on"), &found);
