@@ -36,6 +36,8 @@ pub struct Options {
     pub base_port: u16,
     /// Network parameters.
     pub params: Params,
+    /// Whether its nodes reach each other only through [`crate::links`].
+    pub links: bool,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Options {
             scheme: Scheme::Dilithium3,
             base_port: ports::BASE_PORT,
             params: Params { interval_min_ms: INTERVAL_MIN_MS, ..Params::default() },
+            links: false,
         }
     }
 }
@@ -83,6 +86,7 @@ pub(crate) fn create(layout: &Layout, options: &Options, binary: &Path) -> Resul
         scheme: options.scheme.name().to_owned(),
         base_port,
         chain: genesis.chain().to_string(),
+        links: options.links,
     };
     for (node, key) in (0..).zip(&keys) {
         let keystore = layout.dir().join(format!("validator-{node}.json"));
@@ -126,10 +130,20 @@ pub(crate) fn make_home(
 /// The configuration of one node. Only node 0's public address is given to the others: they find one
 /// another through it.
 fn configuration(manifest: &Manifest, node: u16) -> Result<String, Fault> {
-    let Ports { mesh, public, rpc, grpc, metrics } = manifest.ports(node)?;
+    let Ports { mesh, public, rpc, grpc, metrics, mesh_link, public_link } = manifest.ports(node)?;
+    let first = manifest.ports(0)?;
     let bootstrap = match node {
         0 => String::new(),
-        _ => format!("\"/ip4/127.0.0.1/tcp/{}\"", manifest.ports(0)?.public),
+        _ => format!(
+            "\"/ip4/127.0.0.1/tcp/{}\"",
+            if manifest.links { first.public_link } else { first.public }
+        ),
+    };
+    let external = match manifest.links {
+        false => String::new(),
+        true => format!(
+            "public_external = [\"/ip4/127.0.0.1/tcp/{public_link}\"]\nmesh_external = [\"/ip4/127.0.0.1/tcp/{mesh_link}\"]\n"
+        ),
     };
     let (validator, passphrase) = match node < manifest.validators {
         true => ("keys/validator.json", "../passphrase"),
@@ -146,7 +160,7 @@ metrics_listen = "127.0.0.1:{metrics}"
 public_listen = "127.0.0.1:{public}"
 mesh_listen = "127.0.0.1:{mesh}"
 bootstrap = [{bootstrap}]
-
+{external}
 [keys]
 validator = "{validator}"
 passphrase_file = "{passphrase}"

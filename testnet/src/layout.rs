@@ -108,6 +108,9 @@ pub struct Manifest {
     pub base_port: u16,
     /// The chain's identity, hex.
     pub chain: String,
+    /// Whether its nodes reach each other only through [`crate::links`].
+    #[serde(default)]
+    pub links: bool,
 }
 
 /// The only version of [`Manifest`].

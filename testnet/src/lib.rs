@@ -10,6 +10,7 @@ pub mod demo;
 pub mod fault;
 pub mod invariants;
 pub mod layout;
+pub mod links;
 pub mod load;
 pub mod network;
 pub mod ports;

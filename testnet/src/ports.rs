@@ -13,7 +13,7 @@ const STRIDE: u16 = 10;
 /// no outgoing connection takes a port between the check and its use.
 const SEARCH: std::ops::Range<u16> = 20_000..32_000;
 
-/// The five ports of one node, all on 127.0.0.1.
+/// The ports of one node, all on 127.0.0.1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ports {
     /// The validators' mesh.
@@ -26,6 +26,10 @@ pub struct Ports {
     pub grpc: u16,
     /// Prometheus metrics.
     pub metrics: u16,
+    /// Where [`crate::links`] forwards to `mesh`, in networks that have them.
+    pub mesh_link: u16,
+    /// Where they forward to `public`.
+    pub public_link: u16,
 }
 
 impl Ports {
@@ -42,10 +46,18 @@ impl Ports {
                 port: first + offset,
             })
         };
-        Ok(Self { mesh: at(0)?, public: at(1)?, rpc: at(2)?, grpc: at(3)?, metrics: at(4)? })
+        Ok(Self {
+            mesh: at(0)?,
+            public: at(1)?,
+            rpc: at(2)?,
+            grpc: at(3)?,
+            metrics: at(4)?,
+            mesh_link: at(5)?,
+            public_link: at(6)?,
+        })
     }
 
-    /// Each port with what it is for.
+    /// Each port a node listens on, with what it is for.
     pub const fn named(&self) -> [(u16, &'static str); 5] {
         [
             (self.mesh, "mesh"),
