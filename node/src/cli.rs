@@ -13,6 +13,7 @@ mod receipt;
 mod rpc;
 mod sender;
 mod signer;
+mod sim;
 mod stamp;
 mod start;
 mod status;
@@ -125,6 +126,8 @@ enum Verb {
     Load(load::LoadArgs),
     /// Networks of real nodes on this machine
     Testnet(testnet::TestnetArgs),
+    /// Whole networks in virtual time: experiments, random faults, replays
+    Sim(sim::SimArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -195,6 +198,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Signer(verb) => signer::run(common, &verb),
         Verb::Load(args) => load::run(common, args),
         Verb::Testnet(args) => testnet::run(common, args),
+        Verb::Sim(args) => sim::run(common, &args),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cairn", &mut std::io::stdout());
             Ok(Exit::Yes)

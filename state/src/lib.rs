@@ -26,6 +26,7 @@ mod memory;
 mod overlay;
 mod query;
 mod refusal;
+#[cfg(feature = "rocksdb")]
 mod rocks;
 mod startup;
 mod state;
@@ -38,6 +39,7 @@ pub use layout::TxLocation;
 pub use memory::{FaultMoment, MemoryStorage};
 pub use query::{FinalHeader, ListFilter, LogSizes, Matches, Page, QUERY_MATCHES_MAX, QUERY_PAGE_MAX};
 pub use refusal::{BlockFault, HeaderField, TxRefusal};
+#[cfg(feature = "rocksdb")]
 pub use rocks::RocksStorage;
 pub use state::{Built, OVERLAYS_MAX, State, Tip};
 pub use storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor};

@@ -30,6 +30,8 @@ struct Inner {
     tables: [Rows; Table::ALL.len()],
     /// How to take back the writes since the last synced one, oldest first.
     undo: Vec<(Table, Vec<u8>, Option<Vec<u8>>)>,
+    /// Where each batch since then begins in `undo`.
+    unsynced: Vec<usize>,
     writes: u64,
     fault: Option<(u64, FaultMoment)>,
     broken: bool,
@@ -60,10 +62,26 @@ impl MemoryStorage {
 
     /// A power cut: every write since the last synced one is gone. Repairs injected faults.
     pub fn lose_power(&self) {
+        self.lose_power_after(0);
+    }
+
+    /// Batches written since the last synced one.
+    pub fn unsynced(&self) -> usize {
+        self.inner.read().unsynced.len()
+    }
+
+    /// A power cut that spares the oldest `batches` of those that were not synced, as a log written in order
+    /// may. Repairs injected faults.
+    pub fn lose_power_after(&self, batches: usize) {
         let mut inner = self.inner.write();
-        while let Some((table, key, before)) = inner.undo.pop() {
+        let kept = inner.unsynced.get(batches).copied().unwrap_or(inner.undo.len());
+        while inner.undo.len() > kept
+            && let Some((table, key, before)) = inner.undo.pop()
+        {
             inner.set(table, &key, before);
         }
+        inner.undo.clear();
+        inner.unsynced.clear();
         inner.fault = None;
         inner.broken = false;
     }
@@ -130,6 +148,8 @@ impl Storage for MemoryStorage {
             inner.broken = true;
             return Err(injected());
         }
+        let begins = inner.undo.len();
+        inner.unsynced.push(begins);
         for (table, key, value) in batch.entries() {
             let before = inner.set(table, key, value.map(<[u8]>::to_vec));
             inner.undo.push((table, key.to_vec(), before));
@@ -140,6 +160,7 @@ impl Storage for MemoryStorage {
         }
         if durability == Durability::Synced {
             inner.undo.clear();
+            inner.unsynced.clear();
         }
         Ok(())
     }
@@ -150,6 +171,7 @@ impl Storage for MemoryStorage {
             return Err(injected());
         }
         inner.undo.clear();
+        inner.unsynced.clear();
         Ok(())
     }
 }

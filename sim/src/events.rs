@@ -1,0 +1,155 @@
+//! The queue of everything that is going to happen.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use cairn_consensus::{Action, Input, Timer};
+use cairn_types::BlockId;
+
+use crate::executor::Task;
+use crate::packet::Packet;
+
+/// Events waiting, at most: a network that floods itself without end is stopped here, long before memory is.
+pub(crate) const EVENTS_MAX: usize = 30_000_000;
+
+/// Something that happens to a node, or to the network.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A packet comes in.
+    Arrive { from: usize, to: usize, packet: Packet },
+    /// Its signatures are checked.
+    Checked { node: usize, incarnation: u32, from: usize, packet: Packet },
+    /// The loop is free for its next turn.
+    Turn { node: usize, incarnation: u32 },
+    /// What a turn decided is durable and signed.
+    Act { node: usize, incarnation: u32, actions: Rc<Vec<Action>> },
+    /// A timer runs out.
+    Timer { node: usize, incarnation: u32, timer: Timer },
+    /// The executor is free for its next task.
+    Execute { node: usize, incarnation: u32 },
+    /// The executor is through with a task.
+    Executed { node: usize, incarnation: u32, input: Box<Input> },
+    /// A block from the future may be checked now.
+    CheckLater { node: usize, incarnation: u32, task: Box<Task> },
+    /// Final blocks are synced to disk.
+    SyncState { node: usize, incarnation: u32 },
+    /// Transactions that wait are passed on.
+    Forward { node: usize, incarnation: u32 },
+    /// Nobody has answered with a block.
+    FetchAgain { node: usize, incarnation: u32, id: BlockId, attempt: u32 },
+    /// Nobody has answered with a range.
+    RangeAgain { node: usize, incarnation: u32, attempt: u32 },
+    /// A follower asks where the chain stands.
+    Poll { node: usize, incarnation: u32 },
+    /// A role's turn to misbehave by itself.
+    Misbehave { node: usize },
+    /// A role's message goes out late.
+    Late { from: usize, to: usize, packet: Packet },
+    /// A perturbation of the manifest begins.
+    Begin { perturbation: usize },
+    /// It ends.
+    End { perturbation: usize },
+    /// A node starts again.
+    Restart { node: usize },
+    /// A client submits.
+    Submit,
+    /// A client looks whether its transaction is final.
+    Retry { transaction: usize },
+}
+
+impl Event {
+    /// A number for the kind of event, and the node it happens to.
+    pub(crate) fn place(&self) -> (u8, usize) {
+        match self {
+            Self::Arrive { to, .. } => (0, *to),
+            Self::Checked { node, .. } => (1, *node),
+            Self::Turn { node, .. } => (2, *node),
+            Self::Act { node, .. } => (3, *node),
+            Self::Timer { node, .. } => (4, *node),
+            Self::Execute { node, .. } => (5, *node),
+            Self::Executed { node, .. } => (6, *node),
+            Self::CheckLater { node, .. } => (7, *node),
+            Self::SyncState { node, .. } => (8, *node),
+            Self::Forward { node, .. } => (9, *node),
+            Self::FetchAgain { node, .. } => (10, *node),
+            Self::RangeAgain { node, .. } => (11, *node),
+            Self::Poll { node, .. } => (12, *node),
+            Self::Misbehave { node } => (13, *node),
+            Self::Late { from, .. } => (14, *from),
+            Self::Begin { perturbation } => (15, *perturbation),
+            Self::End { perturbation } => (16, *perturbation),
+            Self::Restart { node } => (17, *node),
+            Self::Submit => (18, 0),
+            Self::Retry { transaction } => (19, *transaction),
+        }
+    }
+
+    /// The incarnation it belongs to; `None` for what happens whoever runs.
+    pub(crate) const fn incarnation(&self) -> Option<u32> {
+        match self {
+            Self::Checked { incarnation, .. }
+            | Self::Turn { incarnation, .. }
+            | Self::Act { incarnation, .. }
+            | Self::Timer { incarnation, .. }
+            | Self::Execute { incarnation, .. }
+            | Self::Executed { incarnation, .. }
+            | Self::CheckLater { incarnation, .. }
+            | Self::SyncState { incarnation, .. }
+            | Self::Forward { incarnation, .. }
+            | Self::FetchAgain { incarnation, .. }
+            | Self::RangeAgain { incarnation, .. }
+            | Self::Poll { incarnation, .. } => Some(*incarnation),
+            _ => None,
+        }
+    }
+}
+
+struct Entry {
+    at: u64,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// Events by time; those of one moment in the order they were planned.
+#[derive(Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<Entry>>,
+    sequence: u64,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, at: u64, event: Event) {
+        self.sequence += 1;
+        self.heap.push(Reverse(Entry { at, sequence: self.sequence, event }));
+    }
+
+    /// The next event, unless it lies after `deadline`.
+    pub(crate) fn pop(&mut self, deadline: u64) -> Option<(u64, Event)> {
+        if self.heap.peek().is_none_or(|next| next.0.at > deadline) {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+}

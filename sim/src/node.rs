@@ -1,0 +1,231 @@
+//! A node: what survives a crash, and what does not.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cairn_consensus::{CommittedTip, Input, Recovered, Replica, TimerKind};
+use cairn_journal::{Journal, Owner};
+use cairn_mempool::{Limits, Pool};
+use cairn_types::safety::SafetyRecord;
+use cairn_types::{
+    Block, BlockCert, BlockId, Height, SignedTransaction, TimeoutCert, TxId, ValidatorIndex, View, decode,
+};
+
+use crate::byzantine::Role;
+use crate::disk::Disk;
+use crate::events::Event;
+use crate::executor::Task;
+use crate::fetch::{Fetching, RangeSync};
+use crate::ledger::{Hub, Ledger};
+use crate::units::Micros;
+use crate::world::World;
+
+/// View timeouts for which a key that has signed before listens whether it is in use elsewhere.
+const SILENT_TIMEOUTS: u64 = 2;
+/// Names of checked signatures a node remembers, at most: those of several views of a hundred validators.
+const SIGNATURES_KNOWN_MAX: usize = 65_536;
+
+/// One node of a run.
+pub(crate) struct Node {
+    /// Its key; `None` for a follower.
+    pub(crate) me: Option<ValidatorIndex>,
+    /// Whether the invariants are asked of it.
+    pub(crate) honest: bool,
+    /// What it does instead of the protocol.
+    pub(crate) role: Option<Box<dyn Role>>,
+    pub(crate) disk: Disk,
+    pub(crate) live: Option<Live>,
+    /// Rises with every start and crash; events of an earlier one are void.
+    pub(crate) incarnation: u32,
+    /// Its clock against the simulation's, microseconds.
+    pub(crate) clock_us: i64,
+    /// It does nothing until it goes on; what came meanwhile waits here.
+    pub(crate) paused: Option<Vec<Event>>,
+    /// The chance of a crash at each durable step.
+    pub(crate) crashes: f64,
+    /// The disk takes nothing.
+    pub(crate) disk_full: bool,
+    /// Why it does not start any more.
+    pub(crate) refuses: Option<String>,
+    /// The highest view its key has signed for, as far as this disk knows.
+    pub(crate) signed_view: View,
+}
+
+/// What a crash loses.
+pub(crate) struct Live {
+    pub(crate) replica: Replica,
+    pub(crate) journal: Option<Journal>,
+    pub(crate) ledger: Ledger,
+    pub(crate) pool: Pool,
+    pub(crate) carried: Carried,
+    /// What the replica was last told about work, and for which certified block.
+    pub(crate) told: (bool, BlockId),
+    /// Inputs for the next turn, and the node whose message each was.
+    pub(crate) inbox: VecDeque<(Option<usize>, Input)>,
+    /// Until when the loop is at work or listens.
+    pub(crate) busy_until: u64,
+    pub(crate) turn_planned: bool,
+    /// When the verifiers are through with consensus messages, and with everything.
+    pub(crate) verifying: [u64; 2],
+    pub(crate) known: HashSet<u64>,
+    pub(crate) tasks: VecDeque<Task>,
+    pub(crate) executing_until: u64,
+    pub(crate) execution_planned: bool,
+    /// The newest generation of each timer.
+    pub(crate) timers: BTreeMap<TimerKind, u64>,
+    pub(crate) fetching: BTreeMap<BlockId, Fetching>,
+    pub(crate) syncing: Option<RangeSync>,
+    pub(crate) state_sync_planned: bool,
+    pub(crate) forward: Vec<Arc<SignedTransaction>>,
+    pub(crate) forward_planned: bool,
+}
+
+/// Which transactions the uncommitted blocks carry: no new work, and not to be built in twice.
+#[derive(Default)]
+pub(crate) struct Carried(HashMap<BlockId, (BlockId, Height, Vec<TxId>)>);
+
+impl Carried {
+    pub(crate) fn insert(&mut self, block: &Block) {
+        let header = block.header();
+        let ids = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
+        self.0.insert(block.id(), (header.parent, header.height, ids));
+    }
+
+    pub(crate) fn committed(&mut self, height: Height) {
+        self.0.retain(|_, (_, held, _)| *held > height);
+    }
+
+    pub(crate) fn up_to(&self, tip: BlockId) -> HashSet<TxId> {
+        let (mut found, mut at) = (HashSet::new(), tip);
+        while let Some((parent, _, ids)) = self.0.get(&at) {
+            found.extend(ids.iter().copied());
+            at = *parent;
+        }
+        found
+    }
+}
+
+impl Node {
+    pub(crate) fn new(me: Option<ValidatorIndex>) -> Self {
+        Self {
+            me,
+            honest: true,
+            role: None,
+            disk: Disk::new(),
+            live: None,
+            incarnation: 0,
+            clock_us: 0,
+            paused: None,
+            crashes: 0.0,
+            disk_full: false,
+            refuses: None,
+            signed_view: View::ZERO,
+        }
+    }
+
+    /// Whether it runs and is not paused.
+    pub(crate) const fn is_up(&self) -> bool {
+        self.live.is_some() && self.paused.is_none()
+    }
+
+    /// Starts from what the disk holds; gives how long to listen before the first signature.
+    ///
+    /// # Errors
+    /// Whatever a real node would refuse to start with.
+    pub(crate) fn open(
+        &mut self,
+        world: &World,
+        hub: Option<&Rc<RefCell<Hub>>>,
+        now: u64,
+    ) -> Result<Micros, String> {
+        self.incarnation += 1;
+        let (journal, mut recovered) = match self.me {
+            Some(me) => {
+                let (journal, recovered) = self.open_journal(world, me)?;
+                (Some(journal), recovered)
+            }
+            None => (None, Recovered::default()),
+        };
+        let ledger = Ledger::open(world, &self.disk, hub).map_err(|why| why.to_string())?;
+        let (tip_id, tip) = ledger.tip(world, &self.disk);
+        recovered.blocks.retain(|block| block.header().height > tip.height);
+        if let Some(certificate) = ledger.newest_certificate(&self.disk).filter(|_| tip.height > Height::ZERO) {
+            recovered.commit = Some(CommittedTip { header: tip, certificate });
+        }
+        self.signed_view = highest_view(&recovered.record);
+        let signed_before = recovered.record != SafetyRecord::default();
+        let replica = Replica::new(world.config(self.me), recovered).map_err(|fault| fault.to_string())?;
+        let silence_ms = if signed_before { world.params.timeout_base_ms * SILENT_TIMEOUTS } else { 0 };
+        let told = (false, replica.high_qc().block());
+        debug_assert!(replica.committed().0 == tip_id, "the replica starts from the state's tip");
+        self.live = Some(Live {
+            replica,
+            journal,
+            ledger,
+            pool: Pool::new(Limits::of_chain(&world.params)),
+            carried: Carried::default(),
+            told,
+            inbox: VecDeque::from([(None, Input::Start)]),
+            busy_until: now + silence_ms * 1_000,
+            turn_planned: false,
+            verifying: [now; 2],
+            known: HashSet::new(),
+            tasks: VecDeque::new(),
+            executing_until: now,
+            execution_planned: false,
+            timers: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            syncing: None,
+            state_sync_planned: false,
+            forward: Vec::new(),
+            forward_planned: false,
+        });
+        Ok(Micros::ms(silence_ms))
+    }
+
+    fn open_journal(&mut self, world: &World, me: ValidatorIndex) -> Result<(Journal, Recovered), String> {
+        let address = world.set.get(me).map(|validator| validator.address).unwrap_or_default();
+        let owner = Owner { validator: address, chain: world.chain };
+        let (journal, contents) = self.disk.open_journal(owner).map_err(|fault| fault.to_string())?;
+        let high_qc = contents.high_qc.map(|bytes| decode::<BlockCert>(&bytes)).transpose();
+        let high_tc = contents.high_tc.map(|bytes| decode::<TimeoutCert>(&bytes)).transpose();
+        let recovered = Recovered {
+            record: contents.record,
+            high_qc: high_qc.map_err(|fault| fault.to_string())?,
+            high_tc: high_tc.map_err(|fault| fault.to_string())?.map(Arc::new),
+            commit: None,
+            blocks: contents.bodies,
+        };
+        Ok((journal, recovered))
+    }
+
+    /// The process is gone.
+    pub(crate) fn stop(&mut self) {
+        self.live = None;
+        self.incarnation += 1;
+        self.paused = None;
+    }
+}
+
+impl Live {
+    /// How many of these signatures were never checked here; they are from now on.
+    pub(crate) fn unknown(&mut self, signatures: &[u64]) -> u64 {
+        if self.known.len() > SIGNATURES_KNOWN_MAX {
+            self.known.clear();
+        }
+        signatures.iter().filter(|name| self.known.insert(**name)).count() as u64
+    }
+}
+
+/// The highest view that a record says was signed for.
+pub(crate) fn highest_view(record: &SafetyRecord) -> View {
+    let views = [
+        record.last_voted.map(|(view, _)| view),
+        record.last_commit_voted.map(|(view, _)| view),
+        record.last_proposed.map(|(view, _)| view),
+        record.last_timeout.map(|(view, _)| view),
+    ];
+    views.into_iter().flatten().max().unwrap_or(View::ZERO)
+}
