@@ -137,11 +137,12 @@ impl Replica {
     }
 
     pub(crate) fn needs_repair(&self) -> bool {
-        self.catching_up || !self.wanted.is_empty() || self.tree.has_deferred()
+        self.catching_up || !self.wanted.is_empty() || self.tree.has_deferred() || self.answers_are_spent()
     }
 
     pub(crate) fn on_repair_timer(&mut self) {
         self.catching_up = false; // asked for again by `pursue`
+        self.answers.clear();
         self.tree.retry_deferred();
         for (id, wanted) in &self.wanted {
             self.out.actions.push(Action::FetchBlock { id: *id, from: wanted.from.clone() });

@@ -6,8 +6,8 @@ use crate::action::{Action, Outgoing};
 use crate::reject::Reject;
 use crate::replica::Replica;
 
-/// Answers to one peer per period of our own view or idle timer. An honest peer needs one; a few more make
-/// up for lost ones, while a peer that asks in a loop gets no more than this.
+/// Answers to one peer per period: until our view, repair or idle timer runs out, so a base timeout at most. An honest
+/// peer needs one; a few more make up for lost ones, while a peer that asks in a loop gets no more than this.
 const ANSWERS_PER_PERIOD_MAX: u32 = 4;
 
 impl Replica {
@@ -71,6 +71,12 @@ impl Replica {
             *answered = answered.saturating_add(1);
             self.out.actions.extend(messages.into_iter().map(|message| Action::Send(to, message)));
         }
+    }
+
+    /// Whether some peer gets no answer any more in this period. An idle chain has no view timer, so the repair timer
+    /// ends the period: the peer may still lack the last commit certificate.
+    pub(crate) fn answers_are_spent(&self) -> bool {
+        self.answers.values().any(|answered| *answered >= ANSWERS_PER_PERIOD_MAX)
     }
 
     pub(crate) fn on_connected(&mut self, peer: ValidatorIndex) -> Result<(), Reject> {

@@ -446,13 +446,12 @@ impl Verifier {
     ) -> Result<(), MessageFault> {
         certificate.check_shape(set).map_err(|fault| MessageFault::Certificate { kind, fault })?;
         let preimage = certificate.preimage(self.chain);
-        let entries = || {
-            certificate.signer_indexes().zip(&certificate.signatures).map(|(validator, signature)| Entry {
-                validator,
-                preimage: preimage.as_slice().into(),
-                signature,
-            })
-        };
+        let entries =
+            || {
+                certificate.signer_indexes().zip(&certificate.signatures).map(|(validator, signature)| {
+                    Entry { validator, preimage: preimage.as_slice().into(), signature }
+                })
+            };
         if self.scheme == Signatures::Simulated {
             return entries().try_for_each(|entry| self.check_entry_of(set, kind, &entry));
         }

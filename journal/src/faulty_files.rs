@@ -41,6 +41,8 @@ struct Content {
     durable: Vec<u8>,
     pending: Vec<Change>,
     visible: Vec<u8>,
+    /// A failed sync dropped changes that are still visible.
+    dropped: bool,
 }
 
 #[derive(Default, Debug)]
@@ -133,7 +135,7 @@ impl FaultyDisk {
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut disk = self.lock();
         let file = disk.contents.len();
-        disk.contents.push(Content { durable: bytes.clone(), pending: Vec::new(), visible: bytes });
+        disk.contents.push(Content { durable: bytes.clone(), visible: bytes, ..Content::default() });
         disk.names.insert(name.to_owned(), file);
         disk.durable_names.insert(name.to_owned(), file);
     }
@@ -196,6 +198,10 @@ impl Disk {
 impl Content {
     fn crash(&mut self, mode: CrashMode, dice: &mut Dice) {
         let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() && !self.dropped {
+            return; // what is visible is what is durable
+        }
+        self.dropped = false;
         let whole = match mode {
             CrashMode::LoseUnsynced => 0,
             CrashMode::KeepAll | CrashMode::Subset => pending.len(),
@@ -223,7 +229,7 @@ impl Content {
                 _ => {}
             }
         }
-        self.visible = self.durable.clone();
+        self.visible.clone_from(&self.durable);
     }
 }
 
@@ -305,6 +311,7 @@ impl Files for FaultyFiles {
         let pending = std::mem::take(&mut content.pending);
         if fails {
             // As Linux does: the pages are clean now, still visible, and never reach the disk.
+            content.dropped = !pending.is_empty() || content.dropped;
             return Err(injected());
         }
         pending.iter().for_each(|change| apply(&mut content.durable, change));

@@ -196,6 +196,12 @@ impl Journal {
         result
     }
 
+    /// By how much the log grows at once, from now on, in place of [`crate::EXTENT_BYTES`]: for disks on which zeros cost
+    /// more than a sync, as in memory. No format depends on it.
+    pub fn set_extent_bytes(&mut self, bytes: u64) {
+        self.log.extent_bytes = bytes.max(1);
+    }
+
     /// Lets the bodies of blocks at or below `committed` go, once the state that contains them is synced.
     /// Files are removed after a later write.
     pub fn prune(&mut self, committed: Height) {

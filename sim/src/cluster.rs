@@ -104,7 +104,8 @@ impl Cluster {
 
     /// Starts a node from its disk, unless it runs or refuses to.
     pub(crate) fn start(&mut self, node: usize) {
-        if self.nodes[node].live.is_some() || self.nodes[node].refuses.is_some() || self.nodes[node].disk_full {
+        if self.nodes[node].live.is_some() || self.nodes[node].refuses.is_some() || self.nodes[node].disk_full
+        {
             return;
         }
         let (now, hub) = (self.now, self.hub.clone());
@@ -146,7 +147,9 @@ impl Cluster {
 
     /// (d): what was acknowledged before the crash is still there.
     fn look_at_recovery(&mut self, node: usize) {
-        let Some(journal) = self.nodes[node].live.as_ref().and_then(|live| live.journal.as_ref()) else { return };
+        let Some(journal) = self.nodes[node].live.as_ref().and_then(|live| live.journal.as_ref()) else {
+            return;
+        };
         let recovered = journal.record().clone();
         // A write that failed may have reached the disk all the same: then it counts from now on.
         let acknowledged = std::mem::replace(&mut self.nodes[node].disk.acknowledged, recovered.clone());
@@ -253,7 +256,9 @@ impl Cluster {
     /// Sends over the link between two nodes.
     pub(crate) fn send_now(&mut self, from: usize, to: usize, packet: Packet) {
         let bytes = match (self.manifest.net.certificates, &packet) {
-            (crate::manifest::Certificates::Reference, Packet::Message(sealed)) => sealed.bytes_by_reference(),
+            (crate::manifest::Certificates::Reference, Packet::Message(sealed)) => {
+                sealed.bytes_by_reference()
+            }
             _ => packet.bytes(),
         };
         self.record.sent(from, packet.kind(), bytes);

@@ -14,6 +14,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::ledger::Chain;
 use crate::manifest::Unsynced;
 
+/// By how much a journal's log grows at once: zeros cost more than syncs here.
+const EXTENT_BYTES: u64 = 16 << 10;
+
 /// What survives a process.
 pub(crate) struct Disk {
     pub(crate) journal: FaultyDisk,
@@ -46,7 +49,9 @@ impl Disk {
             Journal::create_in(Box::new(self.journal.files()), owner)?;
             self.made = true;
         }
-        Journal::open_in(Box::new(self.journal.files()), owner)
+        let (mut journal, contents) = Journal::open_in(Box::new(self.journal.files()), owner)?;
+        journal.set_extent_bytes(EXTENT_BYTES);
+        Ok((journal, contents))
     }
 
     /// The process is gone, and perhaps the power. What becomes of unsynced writes is drawn from `rng` where

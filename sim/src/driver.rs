@@ -1,6 +1,7 @@
 //! A node's loop in virtual time: what `cairn-node` does around its replica, with the same rules.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use cairn_consensus::{Action, Blame, Input, Outgoing, Step, Timer};
 use cairn_crypto::Certificate;
@@ -79,7 +80,10 @@ impl Cluster {
             live.busy_until = now + cost;
             self.plan(now + cost, Event::Act { node, incarnation, actions: Rc::new(actions) });
         }
-        self.tell_work(node);
+        // Otherwise the pool says when it has changed.
+        if self.nodes[node].live.as_ref().is_some_and(|live| live.replica.high_qc().block() != live.told.1) {
+            self.tell_work(node);
+        }
         self.wake(node);
     }
 
@@ -131,7 +135,10 @@ impl Cluster {
             let what = format!("{}'s journal refuses a write: {error}", self.name(node));
             return self.violate(Invariant::NoFalseBlame, what);
         }
-        self.halt(node, &format!("the safety journal cannot be written, so nothing more may be signed: {error}"));
+        self.halt(
+            node,
+            &format!("the safety journal cannot be written, so nothing more may be signed: {error}"),
+        );
     }
 
     fn crashes_now(&mut self, node: usize) -> bool {
@@ -287,9 +294,8 @@ impl Cluster {
         let fresh = match &packet {
             Packet::Message(sealed) | Packet::FoundProposal(sealed) => live.unknown(&sealed.signatures),
             Packet::Transactions(list, _) if cpu.verify.0 > 0 => {
-                let known = |tx: &&std::sync::Arc<cairn_types::SignedTransaction>| {
-                    !live.pool.contains(&tx.transaction.id())
-                };
+                let known =
+                    |tx: &&Arc<cairn_types::SignedTransaction>| !live.pool.contains(&tx.transaction.id());
                 list.iter().filter(known).count() as u64
             }
             _ => 0,
@@ -320,7 +326,7 @@ impl Cluster {
             Packet::Found(block, _) => self.found_block(node, from, block),
             Packet::Range(height) => self.serve_range(node, from, height),
             Packet::Blocks(blocks, _) => self.received_range(node, from, &blocks),
-            Packet::Announcement(header, certificate) => self.announced(node, &header, certificate),
+            Packet::Announcement(news) => self.announced(node, &news.0, Arc::clone(&news.1)),
         }
     }
 
@@ -345,7 +351,8 @@ impl Cluster {
                     None => self.answer_follower(node, from, &status),
                 }
             }
-            Message::Vote(_) | Message::CommitVote(_) if !in_window(live.replica.view(), sealed.message.view()) => {}
+            Message::Vote(_) | Message::CommitVote(_)
+                if !in_window(live.replica.view(), sealed.message.view()) => {}
             _ => {
                 for input in &sealed.inputs {
                     self.hand(node, Some(from), input.clone());
@@ -371,9 +378,8 @@ impl Cluster {
         let signed_view = self.nodes[node].signed_view;
         let own = sealed.signer().is_some_and(|(signer, view)| signer == me && view > signed_view);
         let verified = sealed.fault.is_none();
-        let carried = || {
-            Certificate::of(&sealed.message).iter().any(|certificate| names(certificate, me, signed_view))
-        };
+        let carried =
+            || Certificate::of(&sealed.message).iter().any(|certificate| names(certificate, me, signed_view));
         if !verified || !(own || carried()) {
             return false;
         }
@@ -395,8 +401,8 @@ impl Cluster {
         let tip = live.replica.high_qc().block();
         let waiting = live.pool.stats().transactions;
         let carried = if waiting == 0 { Default::default() } else { live.carried.up_to(tip) };
-        let work = waiting > carried.len()
-            || waiting > carried.iter().filter(|id| live.pool.contains(id)).count();
+        let work =
+            waiting > carried.len() || waiting > carried.iter().filter(|id| live.pool.contains(id)).count();
         let known = live.told.0 && live.told.1 == tip;
         live.told = (work, tip);
         if work != known {
@@ -426,7 +432,10 @@ const fn is_signed(action: &Action) -> bool {
     matches!(
         action,
         Action::Broadcast(
-            Outgoing::Proposal { .. } | Outgoing::Vote { .. } | Outgoing::CommitVote { .. } | Outgoing::Timeout { .. }
+            Outgoing::Proposal { .. }
+                | Outgoing::Vote { .. }
+                | Outgoing::CommitVote { .. }
+                | Outgoing::Timeout { .. }
         )
     )
 }

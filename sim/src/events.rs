@@ -153,3 +153,25 @@ impl Queue {
         self.heap.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_small_enough_to_be_moved_about() {
+        assert!(size_of::<Event>() <= 64, "{} bytes", size_of::<Event>());
+    }
+
+    #[test]
+    fn events_come_by_time_and_then_in_the_order_they_were_planned() {
+        let mut queue = Queue::default();
+        for (at, node) in [(5, 1), (3, 2), (5, 3), (4, 4)] {
+            queue.push(at, Event::Restart { node });
+        }
+        let order: Vec<usize> =
+            std::iter::from_fn(|| queue.pop(4).map(|(_, event)| event.place().1)).collect();
+        assert_eq!((order, queue.len()), (vec![2, 4], 2));
+        assert_eq!(queue.pop(9).map(|(at, event)| (at, event.place().1)), Some((5, 1)));
+    }
+}

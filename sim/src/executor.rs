@@ -1,5 +1,6 @@
 //! A node's executor: one task after another, each with its price in virtual time.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use cairn_consensus::{BlockVerdict, Input};
@@ -132,7 +133,8 @@ impl Cluster {
         }
         let Some(live) = self.nodes[node].live.as_mut() else { return Ok(()) };
         // Sibling transactions unknown to the pool are checked here; the pool's were checked on arrival.
-        let fresh = block.transactions().iter().filter(|tx| !live.pool.contains(&tx.transaction.id())).count();
+        let fresh =
+            block.transactions().iter().filter(|tx| !live.pool.contains(&tx.transaction.id())).count();
         let mut verdict = live.ledger.check(&self.world, block)?;
         if verdict == BlockVerdict::Valid {
             live.carried.insert(block);
@@ -203,8 +205,8 @@ impl Cluster {
         }
         for to in 0..self.nodes.len() {
             if self.nodes[to].me.is_none() {
-                let packet = Packet::Announcement(header.clone(), Arc::clone(&certified.certificate));
-                self.send(node, to, packet);
+                let news = (header.clone(), Arc::clone(&certified.certificate));
+                self.send(node, to, Packet::Announcement(Rc::new(news)));
             }
         }
     }
@@ -224,7 +226,7 @@ impl Cluster {
     }
 
     /// A message sealed with the node's key, verified for all receivers at once.
-    pub(crate) fn seal(&mut self, node: usize, outgoing: cairn_consensus::Outgoing) -> std::rc::Rc<Sealed> {
+    pub(crate) fn seal(&mut self, node: usize, outgoing: cairn_consensus::Outgoing) -> Rc<Sealed> {
         let message = self.world.seal(self.nodes[node].me, outgoing);
         Sealed::new(&self.world, message, self.manifest.cpu.verify.0 > 0)
     }

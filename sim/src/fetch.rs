@@ -41,11 +41,8 @@ pub(crate) struct RangeSync {
 impl Cluster {
     /// The named validators first, then everyone else.
     fn sources(&mut self, node: usize, named: &[ValidatorIndex]) -> Vec<usize> {
-        let mut sources: Vec<usize> = named
-            .iter()
-            .flat_map(|index| self.nodes_of(*index))
-            .filter(|source| *source != node)
-            .collect();
+        let mut sources: Vec<usize> =
+            named.iter().flat_map(|index| self.nodes_of(*index)).filter(|source| *source != node).collect();
         let others = (0..self.nodes.len())
             .map(|offset| (node + 1 + offset) % self.nodes.len())
             .filter(|other| *other != node && !sources.contains(other));
@@ -158,7 +155,8 @@ impl Cluster {
         let Node { live: Some(live), disk, .. } = &mut self.nodes[node] else { return };
         let syncing = live.syncing.take();
         let Some((header, own)) = live.ledger.newest_final(disk) else { return };
-        let given = syncing.and_then(|syncing| syncing.certificate).filter(|given| given.block == header.id());
+        let given =
+            syncing.and_then(|syncing| syncing.certificate).filter(|given| given.block == header.id());
         let certificate = given.unwrap_or(own);
         self.tell_committed(node, header, certificate);
     }
@@ -167,7 +165,8 @@ impl Cluster {
         match self.world.verifier.commit_cert(&self.world.set, certificate) {
             Ok(certificate) => self.hand(node, None, Input::Committed { header, certificate }),
             Err(fault) => {
-                let what = format!("{}: a stored commit certificate does not verify: {fault}", self.name(node));
+                let what =
+                    format!("{}: a stored commit certificate does not verify: {fault}", self.name(node));
                 self.violate(Invariant::NothingLost, what);
             }
         }
@@ -200,7 +199,9 @@ impl Cluster {
             }
             (parent, height) = (it.block.id(), header.height);
         }
-        let Some(last) = fresh.last().filter(|last| last.certificate.block == last.block.id()) else { return };
+        let Some(last) = fresh.last().filter(|last| last.certificate.block == last.block.id()) else {
+            return;
+        };
         let (header, certificate) = (last.block.header().clone(), Arc::clone(&last.certificate));
         if let Err(error) = self.commit(node, &fresh, true) {
             let what = format!("{} cannot apply final blocks: {error}", self.name(node));

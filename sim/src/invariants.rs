@@ -107,7 +107,8 @@ impl Checks {
         let first = *self.committed.entry(header.height).or_insert(found);
         let height = header.height;
         if first.0 != found.0 {
-            let what = format!("{name} commits {} at height {height}, another committed {}", found.0, first.0);
+            let what =
+                format!("{name} commits {} at height {height}, another committed {}", found.0, first.0);
             return Err((Invariant::OneBlock, what));
         }
         if first.1 != found.1 {
@@ -143,8 +144,7 @@ impl Checks {
             _ => return Ok(()),
         };
         // One sync covers a whole turn, so the disk may be further than what an early step of it says.
-        let on_disk =
-            last.is_some_and(|(last, known)| last > view || (last == view && known == content));
+        let on_disk = last.is_some_and(|(last, known)| last > view || (last == view && known == content));
         if !on_disk {
             let what = format!("v{signer} sends a {kind} of view {view} that is not on its disk: {disk:?}");
             return Err((Invariant::OneSignature, what));

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use cairn_consensus::BlockVerdict;
 use cairn_state::{BlockFault, Built, MemoryStorage, State, StateError, TxRefusal};
 use cairn_types::{
-    AuthenticatedTx, Block, BlockId, CertifiedBlock, CommitCert, Header, Height, PublicKey, Slot, Transaction,
-    TxId, Verified,
+    AuthenticatedTx, Block, BlockId, CertifiedBlock, CommitCert, Header, Height, PublicKey, Slot,
+    Transaction, TxId, Verified,
 };
 
 use crate::disk::Disk;
@@ -231,9 +231,9 @@ impl Ledger {
     /// A block that is executed here or final.
     pub(crate) fn block(&self, disk: &Disk, id: &BlockId) -> Option<Arc<Block>> {
         match self {
-            Self::Own(state) => state
-                .uncommitted(id)
-                .or_else(|| state.block_by_id(id).ok().flatten().map(Arc::new)),
+            Self::Own(state) => {
+                state.uncommitted(id).or_else(|| state.block_by_id(id).ok().flatten().map(Arc::new))
+            }
             Self::Shared(_) => {
                 disk.chain.blocks.iter().rev().find(|it| it.block.id() == *id).map(|it| Arc::clone(&it.block))
             }
@@ -300,7 +300,9 @@ fn execute(world: &World, state: &State, block: &Arc<Block>) -> Result<BlockVerd
     match state.check(block, &verified) {
         Ok(()) => Ok(BlockVerdict::Valid),
         Err(fault) if fault.blames_proposer() => Ok(BlockVerdict::Invalid),
-        Err(BlockFault::Unavailable(error @ (StateError::Storage(_) | StateError::Halted { .. }))) => Err(error),
+        Err(BlockFault::Unavailable(error @ (StateError::Storage(_) | StateError::Halted { .. }))) => {
+            Err(error)
+        }
         Err(_) => Ok(BlockVerdict::Unjudged),
     }
 }

@@ -37,8 +37,8 @@ pub use byzantine::RoleKind;
 pub use cli::SimArgs;
 pub use invariants::{Invariant, Violation};
 pub use manifest::{
-    Assertions, Byzantine, Certificates, Cpu, Execution, Load, Manifest, ManifestFault, Net, ParamsPlan, Perturb,
-    PerturbKind, Signatures, Unsynced, Which,
+    Assertions, Byzantine, Certificates, Cpu, Execution, Load, Manifest, ManifestFault, NODES_MAX, Net,
+    PERTURBATIONS_MAX, ParamsPlan, Perturb, PerturbKind, Signatures, Unsynced, Which,
 };
 pub use run::{Outcome, run};
 pub use transcript::Transcript;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cairn_types::identity::IdentityOp;
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
-    AuthenticatedTx, Context, Height, KeyRef, Payload, Proof, ProofKind, SignedTransaction, Transaction, TreeKind,
-    TxId, Verified,
+    AuthenticatedTx, Context, Height, KeyRef, Payload, Proof, ProofKind, SignedTransaction, Transaction,
+    TreeKind, TxId, Verified,
 };
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -283,8 +283,8 @@ impl Cluster {
 
     /// Transactions that another node passes on.
     pub(crate) fn receive_transactions(&mut self, node: usize, list: &[Arc<SignedTransaction>]) {
+        let height = self.height_of(node);
         for signed in list {
-            let height = self.height_of(node);
             let Some(live) = self.nodes[node].live.as_ref() else { return };
             let id = match self.clients.by_id_of(signed) {
                 Some(id) => id,

@@ -418,7 +418,8 @@ impl Manifest {
         if !(1..=NODES_MAX).contains(&self.net.n) || self.net.followers > NODES_MAX {
             return Err(format!("net.n = {}; expected 1 to {NODES_MAX} validators", self.net.n));
         }
-        let shares = [("loss", self.net.loss), ("duplicate", self.net.duplicate), ("reorder", self.net.reorder)];
+        let shares =
+            [("loss", self.net.loss), ("duplicate", self.net.duplicate), ("reorder", self.net.reorder)];
         for (key, share) in shares {
             check_share(&format!("net.{key}"), share)?;
         }

@@ -22,8 +22,9 @@ impl Matrix {
         if name == "cloud" {
             return Self::parse(CLOUD, "the shipped table");
         }
-        let text = std::fs::read_to_string(Path::new(name))
-            .map_err(|error| format!("net.matrix: cannot read {name}: {error}; expected `cloud` or a CSV file"))?;
+        let text = std::fs::read_to_string(Path::new(name)).map_err(|error| {
+            format!("net.matrix: cannot read {name}: {error}; expected `cloud` or a CSV file")
+        })?;
         Self::parse(&text, name)
     }
 

@@ -162,11 +162,7 @@ impl Network {
 
 /// A time between two ends.
 pub(crate) fn draw(rng: &mut ChaCha8Rng, between: Between) -> u64 {
-    if between.low == between.high {
-        between.low.0
-    } else {
-        rng.random_range(between.low.0..=between.high.0)
-    }
+    if between.low == between.high { between.low.0 } else { rng.random_range(between.low.0..=between.high.0) }
 }
 
 #[cfg(test)]
@@ -201,10 +197,12 @@ mod tests {
     #[test]
     fn links_keep_order_unless_told_otherwise() {
         let (mut net, mut rng) = network("[net]\nlatency = \"1ms..50ms\"");
-        let times: Vec<u64> = (0..100).filter_map(|at| net.send(&mut rng, at, (0, 1), 100, true)[0]).collect();
+        let times: Vec<u64> =
+            (0..100).filter_map(|at| net.send(&mut rng, at, (0, 1), 100, true)[0]).collect();
         assert!(times.is_sorted());
         net.reorder = 0.5;
-        let times: Vec<u64> = (0..100).filter_map(|at| net.send(&mut rng, at, (0, 1), 100, true)[0]).collect();
+        let times: Vec<u64> =
+            (0..100).filter_map(|at| net.send(&mut rng, at, (0, 1), 100, true)[0]).collect();
         assert!(!times.is_sorted());
     }
 

@@ -151,7 +151,8 @@ impl Node {
         let ledger = Ledger::open(world, &self.disk, hub).map_err(|why| why.to_string())?;
         let (tip_id, tip) = ledger.tip(world, &self.disk);
         recovered.blocks.retain(|block| block.header().height > tip.height);
-        if let Some(certificate) = ledger.newest_certificate(&self.disk).filter(|_| tip.height > Height::ZERO) {
+        if let Some(certificate) = ledger.newest_certificate(&self.disk).filter(|_| tip.height > Height::ZERO)
+        {
             recovered.commit = Some(CommittedTip { header: tip, certificate });
         }
         self.signed_view = highest_view(&recovered.record);

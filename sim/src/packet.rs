@@ -16,7 +16,7 @@ use crate::world::World;
 /// Frame, envelope and transport around a message.
 const OVERHEAD_BYTES: u64 = 64;
 /// A header's canonical bytes: `id` fields, roots and counters.
-const HEADER_BYTES: u64 = 414;
+const HEADER_BYTES: u64 = 343;
 /// A signature with its length.
 const SIGNATURE_BYTES: u64 = Signature::BYTES_MAX as u64 + 4;
 
@@ -38,7 +38,7 @@ pub(crate) enum Packet {
     /// Final blocks.
     Blocks(Rc<Vec<CertifiedBlock>>, u64),
     /// News of a final block, for those outside the mesh.
-    Announcement(Header, Arc<CommitCert>),
+    Announcement(Rc<(Header, Arc<CommitCert>)>),
 }
 
 /// A signed message with everything that follows from its bytes alone, worked out once for all receivers.
@@ -83,7 +83,9 @@ impl Sealed {
         let named = |bitmap: usize| 1 + 8 + 8 + 32 + 4 + bitmap as u64 + 32;
         let reference = match (&self.message, cert) {
             // Sent to whoever lacks them: nothing to name them by.
-            (Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_), _) => return self.bytes,
+            (Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_), _) => {
+                return self.bytes;
+            }
             (_, Some(BlockCert::Quorum(it))) => named(it.signers.len()),
             (_, Some(BlockCert::Commit(it))) => named(it.signers.len()),
             _ => 41,
@@ -127,7 +129,7 @@ impl Packet {
                 OVERHEAD_BYTES + bytes
             }
             Self::Fetch(_) | Self::Range(_) => OVERHEAD_BYTES + 40,
-            Self::Announcement(_, certificate) => OVERHEAD_BYTES + HEADER_BYTES + ballot_cert(certificate),
+            Self::Announcement(news) => OVERHEAD_BYTES + HEADER_BYTES + ballot_cert(&news.1),
         }
     }
 
@@ -200,7 +202,8 @@ fn body_bytes(world: &World, message: &Message) -> u64 {
 
 fn certificate_bytes(message: &Message) -> u64 {
     let (cert, tc) = carried(message);
-    cert.map_or(0, block_cert) + tc.map_or(0, timeout_cert)
+    cert.map_or(0, block_cert)
+        + tc.map_or(0, timeout_cert)
         + if let Message::CommitCert(it) = message { ballot_cert(it) } else { 0 }
 }
 

@@ -130,7 +130,8 @@ impl Cluster {
         let overdue = |submitted: u64| submitted.max(quiet_since) + bound < self.now;
         let stuck = self.clients.pending(self.now).find(|it| overdue(it.submitted)).map(|it| it.id);
         if let Some(id) = stuck {
-            let what = format!("transaction {id} is not final {:.1} s after the network could", bound as f64 / 1e6);
+            let what =
+                format!("transaction {id} is not final {:.1} s after the network could", bound as f64 / 1e6);
             self.violate(Invariant::Progress, what);
         }
     }

@@ -88,7 +88,7 @@ impl Trace {
                     self.block(&it.block.id());
                 }
             }
-            Packet::Announcement(header, _) => self.block(&header.id()),
+            Packet::Announcement(news) => self.block(&news.1.block),
         }
     }
 

@@ -9,8 +9,8 @@ use cairn_crypto::{TransactionFault, Verifier};
 use cairn_state::{MemoryStorage, State};
 use cairn_types::genesis::{Admission, GENESIS_VERSION};
 use cairn_types::{
-    AuthenticatedTx, ChainId, Genesis, Header, Height, Message, Params, PublicKey, Signature, SignedTransaction,
-    Validator, ValidatorIndex, ValidatorSet, Verified, encode,
+    AuthenticatedTx, ChainId, Genesis, Header, Height, Message, Params, PublicKey, Signature,
+    SignedTransaction, Validator, ValidatorIndex, ValidatorSet, Verified, encode,
 };
 
 use crate::keys::{Signer, signers};
@@ -82,7 +82,8 @@ impl World {
                 .collect(),
         };
         let set = Arc::new(genesis.validator_set().map_err(|fault| fault.to_string())?);
-        let state = State::open(Arc::new(MemoryStorage::new()), &genesis).map_err(|error| error.to_string())?;
+        let state =
+            State::open(Arc::new(MemoryStorage::new()), &genesis).map_err(|error| error.to_string())?;
         let root = state.header(Height::ZERO).ok().flatten().ok_or("the genesis state has no block 0")?;
         let chain = genesis.chain();
         let verifier = match manifest.signatures {
@@ -122,9 +123,11 @@ impl World {
     pub(crate) fn transaction_bytes(&self, signed: &SignedTransaction) -> usize {
         let short: usize = match self.signatures {
             Signatures::Real => 0,
-            Signatures::Mock => {
-                signed.signatures.iter().map(|s| Signature::BYTES_MAX.saturating_sub(s.as_bytes().len())).sum()
-            }
+            Signatures::Mock => signed
+                .signatures
+                .iter()
+                .map(|s| Signature::BYTES_MAX.saturating_sub(s.as_bytes().len()))
+                .sum(),
         };
         encode(signed).len() + short
     }

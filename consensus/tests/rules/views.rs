@@ -189,12 +189,17 @@ fn whoever_is_ahead_answers_and_not_without_end() {
     bench.give(timeout_cert(world.tc(View::new(2), world.qc(&a)))).expect("to view 3");
     let behind = Status { epoch: world.set.epoch(), view: View::new(1), ..Status::default() };
     let ask = || Input::Status { from: ValidatorIndex(1), status: behind };
-    for _ in 0..4 {
+    for _ in 0..3 {
         assert_eq!(bench.give(ask()).expect("a hint"), ["to 1: qc 1", "to 1: tc 2"]);
     }
+    let last = ["to 1: qc 1", "to 1: tc 2", "timer Repair 1000"];
+    assert_eq!(bench.give(ask()).expect("a hint"), last, "the last one of this period");
     assert_eq!(bench.give(ask()).expect("a hint"), [""; 0], "rate-limited");
     let other = Input::Status { from: ValidatorIndex(2), status: behind };
     assert_eq!(bench.give(other).expect("a hint").len(), 2, "per peer");
+    let spent = bench.fire(TimerKind::Repair);
+    bench.give(spent).expect("a base timeout later, also on an idle chain");
+    assert_eq!(bench.give(ask()).expect("a hint"), ["to 1: qc 1", "to 1: tc 2"], "a new period");
     let late = bench.fire(TimerKind::View);
     bench.give(late).expect("a new period");
     assert_eq!(bench.give(ask()).expect("a hint").len(), 2);

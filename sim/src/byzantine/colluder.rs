@@ -48,8 +48,10 @@ impl Role for Colluder {
         let view = block.header().view;
         let mut sendings = Vec::new();
         for node in to {
-            let accomplice =
-                seat.accomplices.iter().any(|it| usize::from(it.0) == *node && *node < seat.world.set.count());
+            let accomplice = seat
+                .accomplices
+                .iter()
+                .any(|it| usize::from(it.0) == *node && *node < seat.world.set.count());
             let node_slice = std::slice::from_ref(node);
             if accomplice || node % 2 == 0 {
                 sendings.extend(pass(node_slice, message));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use cairn_types::certificate::{BallotCert, First, Phase, Second};
 use cairn_types::{
-    BlockCert, BlockId, Carried, Context, Message, Signature, Timeout, TimeoutCert, TimeoutEntry, ValidatorIndex,
-    View,
+    BlockCert, BlockId, Carried, Context, Message, Signature, Timeout, TimeoutCert, TimeoutEntry,
+    ValidatorIndex, View,
 };
 use rand::Rng;
 
@@ -71,7 +71,8 @@ fn timeouts(seat: &Seat<'_>, view: View) -> TimeoutCert {
     let high_qc = BlockCert::Root { epoch, block: seat.world.root.id() };
     let preimage = cairn_types::signing::timeout_preimage(seat.world.chain, epoch, view, View::ZERO);
     let signature = seat.sign(&preimage);
-    let entry = |(validator, _)| TimeoutEntry { validator, high_qc_view: View::ZERO, signature: signature.clone() };
+    let entry =
+        |(validator, _)| TimeoutEntry { validator, high_qc_view: View::ZERO, signature: signature.clone() };
     TimeoutCert { epoch, view, entries: seat.world.set.indexed().map(entry).collect(), high_qc }
 }
 

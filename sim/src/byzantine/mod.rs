@@ -310,7 +310,9 @@ impl Cluster {
     /// Sends what an honest node would, and what a role makes of it.
     pub(crate) fn send_as_role(&mut self, node: usize, to: Vec<usize>, sealed: Rc<Sealed>) {
         match self.with_role(node, |role, seat| role.sends(seat, &to, &sealed)) {
-            None => to.into_iter().for_each(|to| self.send_now(node, to, Packet::Message(Rc::clone(&sealed)))),
+            None => {
+                to.into_iter().for_each(|to| self.send_now(node, to, Packet::Message(Rc::clone(&sealed))))
+            }
             Some(sendings) => self.send_all(node, sendings),
         }
     }

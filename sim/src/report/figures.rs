@@ -60,9 +60,8 @@ impl Figures {
         figures.submitted = cluster.clients.submissions.len() as u64;
         let record = &cluster.record;
         let views = record.views.values();
-        figures.block_finality = percentiles(
-            views.filter_map(|row| Some(row.final_at?.saturating_sub(row.proposed?))).collect(),
-        );
+        figures.block_finality =
+            percentiles(views.filter_map(|row| Some(row.final_at?.saturating_sub(row.proposed?))).collect());
         let seconds = outcome.simulated.as_secs_f64().max(1e-9);
         figures.transactions_per_s = outcome.finals as f64 / seconds;
         figures.blocks_per_s = outcome.height as f64 / seconds;

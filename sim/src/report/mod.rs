@@ -88,7 +88,10 @@ pub(crate) fn experiment(
             println!("{}", run.figures.line(&run.name(), &run.outcome));
             run.missed.iter().for_each(|missed| println!("  MISSED: {missed}"));
             if let Some(violation) = &run.outcome.violation {
-                println!("  VIOLATION: {violation}\n  transcript: {}", run.folder.join("transcript.txt").display());
+                println!(
+                    "  VIOLATION: {violation}\n  transcript: {}",
+                    run.folder.join("transcript.txt").display()
+                );
             }
         }
         runs.push(run);
@@ -136,7 +139,8 @@ fn write(run: &Run, transcript: &str, command: &str) -> Result<()> {
         put("views.csv", tables::views(cluster))?;
         put("tx.csv", tables::transactions(cluster))?;
         put("messages.csv", tables::messages(cluster))?;
-        let (finality, views) = (plots::finality(&run.manifest, cluster), plots::views(&run.manifest, cluster));
+        let (finality, views) =
+            (plots::finality(&run.manifest, cluster), plots::views(&run.manifest, cluster));
         put("finality.svg", finality.clone())?;
         put("views.svg", views.clone())?;
         put("report.html", page::one(run, &[finality, views], command))?;

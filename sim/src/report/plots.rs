@@ -108,7 +108,8 @@ pub(crate) fn finality(manifest: &Manifest, cluster: &Cluster) -> String {
     }
     for (submitted, took) in points.iter().step_by(points.len().div_ceil(POINTS_MAX).max(1)) {
         let (x, y) = (across(*submitted, end), down(*took as f64));
-        let _ = writeln!(text, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"1.6\" fill=\"#246\" opacity=\"0.55\"/>");
+        let _ =
+            writeln!(text, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"1.6\" fill=\"#246\" opacity=\"0.55\"/>");
     }
     text.push_str("</svg>\n");
     text
@@ -150,7 +151,9 @@ pub(crate) fn views(manifest: &Manifest, cluster: &Cluster) -> String {
             let (colour, what) = if both { ("#4a4", "voted and commit-voted") } else { ("#bd9", "voted") };
             cell(&mut text, column, *validator, colour, &format!("v{validator} {what} in view {view}"));
         }
-        for (validator, _) in row.commit_voted.iter().filter(|it| row.voted.iter().all(|other| other.0 != it.0)) {
+        for (validator, _) in
+            row.commit_voted.iter().filter(|it| row.voted.iter().all(|other| other.0 != it.0))
+        {
             cell(&mut text, column, *validator, "#7bb", &format!("v{validator} commit-voted in view {view}"));
         }
         for (validator, _) in &row.gave_up {
@@ -187,6 +190,7 @@ fn legend(text: &mut String, y: f64, shown: usize, all: usize) {
         );
         x += 175.0;
     }
-    let which = if shown < all { format!("the first {shown} of {all} views") } else { format!("{all} views") };
+    let which =
+        if shown < all { format!("the first {shown} of {all} views") } else { format!("{all} views") };
     let _ = writeln!(text, "<text x=\"{LEFT}\" y=\"{}\">{which}, left to right</text>", y + 22.0);
 }

@@ -57,7 +57,8 @@ fn text(value: &Value) -> String {
 fn set(tree: &mut Value, key: &str, value: Value) -> Result<(), String> {
     let mut at = tree;
     for part in key.split('.') {
-        let table = at.as_table_mut().ok_or_else(|| format!("sweep key `{key}`: nothing lies below `{part}`"))?;
+        let table =
+            at.as_table_mut().ok_or_else(|| format!("sweep key `{key}`: nothing lies below `{part}`"))?;
         at = table.entry(part).or_insert_with(|| Value::Table(toml::Table::new()));
     }
     *at = value;
@@ -96,7 +97,8 @@ pub(super) fn write(folder: &Path, manifest: &Manifest, runs: &[Run], command: &
         let cells = cells(run);
         let good = if run.is_good() { "yes" } else { "no" };
         let _ = writeln!(csv, "{},{good},{}", cells.join(","), run.outcome.hash);
-        let place = run.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let place =
+            run.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         html.push_str("<tr>");
         cells.iter().for_each(|cell| html.push_str(&format!("<td>{}</td>", escape(cell))));
         let _ = writeln!(html, "<td><a href=\"{}/report.html\">{good}</a></td></tr>", escape(&place));

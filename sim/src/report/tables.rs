@@ -11,8 +11,9 @@ fn maybe(time: Option<u64>) -> String {
 
 /// One row for each final block.
 pub(crate) fn blocks(cluster: &Cluster) -> String {
-    let mut text =
-        String::from("height,view,proposer,transactions,bytes,proposed_ms,first_final_ms,last_final_ms,nodes_final\n");
+    let mut text = String::from(
+        "height,view,proposer,transactions,bytes,proposed_ms,first_final_ms,last_final_ms,nodes_final\n",
+    );
     for row in cluster.record.blocks.values() {
         let proposed = cluster.record.views.get(&row.view).and_then(|view| view.proposed);
         let _ = writeln!(
@@ -34,9 +35,8 @@ pub(crate) fn blocks(cluster: &Cluster) -> String {
 
 /// One row for each view: who led, who voted, how it ended.
 pub(crate) fn views(cluster: &Cluster) -> String {
-    let mut text = String::from(
-        "view,leader,entered_ms,proposed_ms,final_ms,timed_out_ms,voted,commit_voted,gave_up\n",
-    );
+    let mut text =
+        String::from("view,leader,entered_ms,proposed_ms,final_ms,timed_out_ms,voted,commit_voted,gave_up\n");
     let names = |list: &[(u16, u64)]| {
         let mut names: Vec<u16> = list.iter().map(|(validator, _)| *validator).collect();
         names.sort_unstable();
@@ -61,8 +61,9 @@ pub(crate) fn views(cluster: &Cluster) -> String {
 
 /// One row for each transaction.
 pub(crate) fn transactions(cluster: &Cluster) -> String {
-    let mut text =
-        String::from("transaction,submitted_ms,validator,tries,first_final_ms,seen_final_ms,finality_ms,height\n");
+    let mut text = String::from(
+        "transaction,submitted_ms,validator,tries,first_final_ms,seen_final_ms,finality_ms,height\n",
+    );
     for it in &cluster.clients.submissions {
         let height = it.final_at.map(|_| it.height.to_string()).unwrap_or_default();
         let _ = writeln!(
