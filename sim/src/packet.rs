@@ -88,7 +88,8 @@ impl Sealed {
             }
             (_, Some(BlockCert::Quorum(it))) => named(it.signers.len()),
             (_, Some(BlockCert::Commit(it))) => named(it.signers.len()),
-            _ => 41,
+            (_, Some(BlockCert::Root { .. })) => 41,
+            (_, None) => 0,
         };
         let tc = tc.map_or(0, |tc| named(tc.entries.len().div_ceil(8)));
         self.bytes - self.certificate_bytes + reference + tc
