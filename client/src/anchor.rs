@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cairn_receipt::AnchorReceipt;
+use cairn_receipt::{AnchorReceipt, bundle_to_json};
 use cairn_types::receipt::Receipt;
 use cairn_types::{
     ChainId, Hash, Proof, ProofId, ProofKind, Record, SignedTransaction, TreeKind, TxId, encode,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::answers;
 use crate::batch::{Batch, Item, Salting};
 use crate::fault::{ClientFault, RpcError};
-use crate::files::{FileReceipt, receipt_path};
+use crate::files::{FileReceipt, receipt_path, write_atomically};
 use crate::hashing::{Algorithm, hash_file};
 use crate::pending::Pending;
 use crate::sender::Sender;
@@ -40,6 +40,8 @@ pub struct AnchorOptions {
     pub salting: Salting,
     /// How files are hashed.
     pub algorithm: Algorithm,
+    /// Where one bundle of all receipts goes, beside or in place of single receipts.
+    pub bundle: Option<PathBuf>,
     /// Where batches are kept until their receipts are written; `None` keeps them in memory only.
     pub pending: Option<PathBuf>,
 }
@@ -52,6 +54,7 @@ impl Default for AnchorOptions {
             tree: TreeKind::CairnB3V1,
             salting: Salting::Random,
             algorithm: Algorithm::Blake3,
+            bundle: None,
             pending: None,
         }
     }
@@ -95,6 +98,27 @@ impl Anchored {
     /// When it is another batch.
     pub fn receipts(&self, batch: &Batch) -> Result<Vec<FileReceipt>, ClientFault> {
         (0..batch.leaves()).map(|index| self.receipt(batch, index)).collect()
+    }
+
+    /// Writes everything a pending batch was to become, each file whole or not at all, calling `written` after
+    /// each. Gives their paths.
+    ///
+    /// # Errors
+    /// Those of the file system; another batch.
+    pub fn write(&self, pending: &Pending, mut written: impl FnMut()) -> Result<Vec<PathBuf>, ClientFault> {
+        let mut paths = pending.receipts.clone();
+        for (index, path) in (0..).zip(&pending.receipts) {
+            self.receipt(&pending.batch, index)?.save(path)?;
+            written();
+        }
+        if let Some(path) = &pending.bundle {
+            let indexes: Vec<u64> = (0..pending.batch.leaves()).collect();
+            let bundle = pending.batch.bundle(&self.core, &indexes)?;
+            write_atomically(path, bundle_to_json(&bundle).as_bytes())?;
+            paths.push(path.clone());
+            written();
+        }
+        Ok(paths)
     }
 }
 
@@ -186,7 +210,8 @@ impl Client {
         let (chain, sender) = (self.trust()?.genesis.chain(), self.sender()?.address());
         let batch = Batch::new(items, options.tree, options.salting)?;
         let proof = batch.proof(options.kind, options.reference.clone());
-        let pending = Pending { chain, sender, proof, batch, receipts };
+        let bundle = options.bundle.clone();
+        let pending = Pending { chain, sender, proof, batch, receipts, bundle };
         if let Some(directory) = &options.pending {
             pending.save(directory)?;
         }
@@ -199,13 +224,11 @@ impl Client {
         directory: Option<&Path>,
     ) -> Result<(Anchored, Vec<PathBuf>), ClientFault> {
         let anchored = self.anchor_batch(&pending.proof).await?;
-        for (index, path) in (0..).zip(&pending.receipts) {
-            anchored.receipt(&pending.batch, index)?.save(path)?;
-        }
+        let paths = anchored.write(&pending, || {})?;
         if let Some(directory) = directory {
             pending.remove(directory)?;
         }
-        Ok((anchored, pending.receipts))
+        Ok((anchored, paths))
     }
 
     /// Anchors one proof and waits until it is final. The same proof again gives the same record: what
@@ -305,7 +328,7 @@ impl Client {
         Ok((core, record))
     }
 
-    fn trust(&self) -> Result<&Trust, ClientFault> {
+    pub(crate) fn trust(&self) -> Result<&Trust, ClientFault> {
         self.trust.as_deref().ok_or(ClientFault::NoGenesis)
     }
 

@@ -225,7 +225,7 @@ pub(crate) fn id<K>(value: &Value, name: &str) -> Read<cairn_types::id::Id<K>> {
     cairn_types::id::Id::from_hex(text(value, name)?).ok_or_else(|| format!("`{name}` is not 64 hex digits"))
 }
 
-fn bytes(value: &Value, name: &str) -> Read<Vec<u8>> {
+pub(crate) fn bytes(value: &Value, name: &str) -> Read<Vec<u8>> {
     STANDARD.decode(text(value, name)?).map_err(|error| format!("`{name}` is not base64: {error}"))
 }
 

@@ -1,7 +1,7 @@
 //! A batch: digests, their salts, and the tree over them.
 
 use cairn_receipt::AnchorReceipt;
-use cairn_types::receipt::{BatchPath, Receipt, Subject};
+use cairn_types::receipt::{BatchPath, Bundle, BundledLeaf, Receipt, Subject};
 use cairn_types::tree::{BatchTree, batch_leaf};
 use cairn_types::{Hash, Proof, ProofKind, TreeKind};
 use rayon::prelude::*;
@@ -141,6 +141,25 @@ impl Batch {
     pub fn receipt(&self, core: &AnchorReceipt, index: u64) -> Result<Receipt, ClientFault> {
         let (subject, path) = self.leaf(index)?;
         Ok(core.clone().complete(subject, path))
+    }
+
+    /// One bundle of the leaves at `indexes` (strictly ascending), from what a node gave for the root: they
+    /// share everything they have in common. Verifies nothing.
+    ///
+    /// # Errors
+    /// When there is no such leaf, or the core is malformed.
+    pub fn bundle(&self, core: &AnchorReceipt, indexes: &[u64]) -> Result<Bundle, ClientFault> {
+        let leaf = |index: &u64| -> Result<BundledLeaf, ClientFault> {
+            let at = usize::try_from(*index).ok();
+            let no_leaf = || ClientFault::NoLeaf { index: *index, leaves: self.leaves() };
+            let item = at.and_then(|at| self.items.get(at)).ok_or_else(no_leaf)?;
+            let salt = at.and_then(|at| self.salts.get(at)).map(|salt| salt.to_vec()).unwrap_or_default();
+            let subject = Subject { digest: item.digest, algorithm: item.algorithm.clone(), salt };
+            Ok(BundledLeaf { index: *index, subject })
+        };
+        let leaves = indexes.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
+        let path = self.tree.multiproof(indexes).ok_or(ClientFault::EmptyBatch)?;
+        Ok(cairn_receipt::bundle_of_batch(core, leaves, path)?)
     }
 }
 

@@ -69,6 +69,8 @@ pub enum ClientFault {
     OtherChain { got: cairn_types::ChainId, expected: cairn_types::ChainId },
     #[error("the pending batch is of sender {got}, the key given is of {expected}")]
     OtherSender { got: cairn_types::Address, expected: cairn_types::Address },
+    #[error("the bundle: {0}")]
+    Bundle(#[from] cairn_receipt::BundleFault),
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error("the operating system gives no randomness: {why}")]

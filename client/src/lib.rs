@@ -26,6 +26,7 @@ mod batch;
 mod fault;
 mod files;
 mod hashing;
+mod leaves;
 mod pending;
 mod sender;
 
@@ -36,6 +37,8 @@ mod answers;
 #[cfg(feature = "net")]
 mod clock;
 #[cfg(feature = "net")]
+mod log;
+#[cfg(feature = "net")]
 mod methods;
 #[cfg(feature = "net")]
 mod transport;
@@ -44,6 +47,7 @@ pub use batch::{Batch, Item, SALT_BYTES, Salt, Salting};
 pub use fault::{ClientFault, RpcError};
 pub use files::{FileReceipt, receipt_path, write_atomically};
 pub use hashing::{Algorithm, hash_file, hash_reader};
+pub use leaves::{LeafFile, LeafWriter};
 pub use pending::{Pending, PendingItem};
 pub use sender::Sender;
 
@@ -54,4 +58,6 @@ pub use answers::{
     BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait,
 };
 #[cfg(feature = "net")]
-pub use transport::Client;
+pub use log::{BUNDLE_RECORDS_MAX, Blocks, LogCheckpoint, TrustPath};
+#[cfg(feature = "net")]
+pub use transport::{Client, notify};

@@ -51,15 +51,8 @@ impl Client {
     /// As [`Client::call`]; [`ClientFault::ReceiptRefused`] when it does not verify or is of another proof.
     pub async fn receipt_get(&self, proof: ProofId) -> Result<AnchorReceipt, ClientFault> {
         let params = json!({ "proof_id": proof.to_string(), "form": "standalone" });
-        let mut tries = self.tries();
-        loop {
-            let (url, outcome) = self.call_once("receipt_get", &params).await;
-            match outcome {
-                Ok(value) => return self.verified_anchor(&url, proof, &value).map(|(core, _)| core),
-                Err(fault) if fault.is_retryable() => tries.pause(fault).await?,
-                Err(fault) => return Err(fault),
-            }
-        }
+        let (url, value) = self.call_somewhere("receipt_get", &params).await?;
+        self.verified_anchor(&url, proof, &value).map(|(core, _)| core)
     }
 
     /// Submits a signed transaction of any kind.
@@ -132,7 +125,7 @@ impl Client {
         self.read("identity_get", params, answers::identity).await
     }
 
-    async fn read<T>(
+    pub(crate) async fn read<T>(
         &self,
         method: &str,
         params: Value,

@@ -29,6 +29,8 @@ pub struct Pending {
     pub batch: Batch,
     /// Where each leaf's receipt goes; empty, or one per leaf.
     pub receipts: Vec<PathBuf>,
+    /// Where one bundle of all leaves goes.
+    pub bundle: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,6 +40,8 @@ struct PendingJson {
     chain: String,
     sender: String,
     proof_b64: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bundle: Option<PathBuf>,
     items: Vec<PendingItem>,
 }
 
@@ -80,6 +84,7 @@ impl Pending {
             chain: self.chain.to_string(),
             sender: self.sender.to_string(),
             proof_b64: STANDARD.encode(encode(&self.proof)),
+            bundle: self.bundle.clone(),
             items: self.batch.items().iter().enumerate().map(item).collect(),
         };
         let path = self.path(directory);
@@ -124,7 +129,7 @@ impl Pending {
         }
         let chain = ChainId::new(hash("chain", &json.chain)?);
         let sender = Address::new(hash("sender", &json.sender)?);
-        Ok(Self { chain, sender, proof, batch, receipts })
+        Ok(Self { chain, sender, proof, batch, receipts, bundle: json.bundle })
     }
 
     /// The files of all pending batches in `directory`; none when there is no such directory.
@@ -178,6 +183,7 @@ mod tests {
             proof,
             batch,
             receipts,
+            bundle: Some(PathBuf::from("all.cairn")),
         }
     }
 
@@ -195,8 +201,8 @@ mod tests {
             assert_eq!(back.batch.salts(), pending.batch.salts());
             assert_eq!(back.batch.items(), pending.batch.items());
             assert_eq!(
-                (back.chain, back.sender, &back.receipts),
-                (pending.chain, pending.sender, &pending.receipts)
+                (back.chain, back.sender, &back.receipts, &back.bundle),
+                (pending.chain, pending.sender, &pending.receipts, &pending.bundle)
             );
             back.remove(&place).unwrap();
             back.remove(&place).unwrap();

@@ -19,6 +19,8 @@ use crate::sender::Sender;
 const CALL_PATIENCE: Duration = Duration::from_secs(40);
 /// Longest to wait for a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest a webhook may take.
+const NOTIFY_PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer read: what a node limits itself to.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Characters of an answer that is no JSON which an error repeats.
@@ -137,12 +139,21 @@ impl Client {
     /// # Errors
     /// The last try's fault.
     pub async fn call(&self, method: &str, params: Value) -> Result<Value, ClientFault> {
+        self.call_somewhere(method, &params).await.map(|(_, value)| value)
+    }
+
+    /// The same, with the address of the node that answered.
+    pub(crate) async fn call_somewhere(
+        &self,
+        method: &str,
+        params: &Value,
+    ) -> Result<(String, Value), ClientFault> {
         let mut tries = self.tries();
         loop {
-            let (_, outcome) = self.call_once(method, &params).await;
+            let (url, outcome) = self.call_once(method, params).await;
             match outcome {
                 Err(fault) if fault.is_retryable() => tries.pause(fault).await?,
-                outcome => return outcome,
+                outcome => return outcome.map(|value| (url, value)),
             }
         }
     }
@@ -213,6 +224,22 @@ impl Client {
             return Err(ClientFault::Rpc(Box::new(rpc_error(url, error))));
         }
         answer.remove("result").ok_or_else(|| bad("neither `result` nor `error`".into()))
+    }
+}
+
+/// Posts a JSON object to any plain-HTTP address: a webhook. One try.
+///
+/// # Errors
+/// When the address is none, or does not answer with success.
+pub async fn notify(url: &str, body: &Value) -> Result<(), ClientFault> {
+    check_url(url)?;
+    let unreachable = |why: String| ClientFault::Unreachable { url: url.to_owned(), why };
+    let http = reqwest::Client::builder().timeout(NOTIFY_PATIENCE).no_proxy().build();
+    let http = http.map_err(|error| unreachable(plain(&error)))?;
+    let response = http.post(url).json(body).send().await.map_err(|error| unreachable(plain(&error)))?;
+    match response.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(unreachable(format!("HTTP {status}"))),
     }
 }
 

@@ -12,6 +12,7 @@
 mod fault;
 mod key_pair;
 mod keystore;
+mod note_key;
 mod signature;
 mod simulated;
 mod transaction;
@@ -21,6 +22,7 @@ mod verifier;
 pub use fault::{CertKind, MessageFault};
 pub use key_pair::{KeyFault, KeyPair};
 pub use keystore::{EmptyPassphrase, Keystore, KeystoreFault, Passphrase};
+pub use note_key::{NoteKey, NoteKeyFault, note_binding_preimage, verify_note, verify_note_binding};
 pub use signature::{SignatureFault, verify};
 pub use simulated::sign_simulated;
 pub use transaction::{TransactionFault, verify_transaction};

@@ -208,6 +208,34 @@ pub fn bundle(receipts: &[Receipt]) -> Result<Bundle, BundleFault> {
     })
 }
 
+/// Leaves of one batch with their multiproof `path`, under what a node gave for its root. Verifies nothing.
+///
+/// # Errors
+/// When a part of the core is malformed.
+pub fn bundle_of_batch(
+    core: &AnchorReceipt,
+    leaves: Vec<BundledLeaf>,
+    path: Vec<Hash>,
+) -> Result<Bundle, BundleFault> {
+    let record = record_of(&core.record_bytes, "the core")?;
+    let header = core.header().map_err(|fault| malformed("the header", "the core", &fault))?;
+    let mut known = Subtrees::new(TreeHash::Anchors, header.anchors_size);
+    known
+        .add_path(record.seq, TreeHash::Anchors.leaf(&core.record_bytes), &core.anchor_path)
+        .map_err(|fault| malformed("the anchor path", "the core", &fault))?;
+    let anchor_path = known.multiproof(&[record.seq]);
+    let anchor_path =
+        anchor_path.ok_or_else(|| malformed("the anchor path", "the core", &MultiproofFault::NoLeaf))?;
+    Ok(Bundle {
+        batches: vec![BundledBatch { record_bytes: core.record_bytes.clone(), leaves, path }],
+        anchor_path,
+        header_bytes: core.header_bytes.clone(),
+        finality: core.finality.clone(),
+        epochs: core.epochs.clone(),
+        external: Vec::new(),
+    })
+}
+
 /// The part of a bundle that does not depend on its leaves.
 pub fn core_of(bundle: &Bundle) -> AnchorBundle {
     AnchorBundle {

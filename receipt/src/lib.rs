@@ -7,6 +7,7 @@
 mod anchor;
 mod bundle;
 mod document;
+pub mod export;
 mod read;
 mod strict_json;
 mod verdict;
@@ -15,7 +16,10 @@ mod verify_documents;
 mod write;
 
 pub use anchor::{AnchorReceipt, anchor_receipt};
-pub use bundle::{AnchorBundle, BundleFault, bundle, core_of, places_of, receipt_of, receipts_of, refreshed};
+pub use bundle::{
+    AnchorBundle, BundleFault, bundle, bundle_of_batch, core_of, places_of, receipt_of, receipts_of,
+    refreshed,
+};
 pub use document::{Checkpoint, ConsistencyProof, Document, LOG_NAMES, bundle_to_json, parse_bundle};
 pub use read::{FormatFault, RECEIPT_BYTES_MAX, parse};
 pub use verdict::{Check, CheckName, Trust, Verdict};

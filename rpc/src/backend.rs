@@ -81,6 +81,25 @@ pub trait Backend: Send + Sync + 'static {
     /// The receipt of a record's batch root, as JSON text; `None` when there is no such record.
     fn receipt(&self, seq: u64, form: ReceiptForm) -> Answer<'_, Option<String>>;
 
+    /// The receipts of the batch roots of the records at `seqs` (strictly ascending, not empty) as one core of
+    /// a bundle, JSON text, under the header of `at`, or the newest certified one. `None` when that header does
+    /// not cover them all.
+    fn receipts(&self, seqs: Vec<u64>, form: ReceiptForm, at: Option<At>) -> Answer<'_, Option<String>>;
+
+    /// The proof (RFC 9162 section 2.1.4) that `second` records of an anchor log begin with `first`. `None` when
+    /// the log is shorter.
+    fn consistency(&self, log: AnchorLog, first: u64, second: u64) -> Answer<'_, Option<Vec<Hash>>>;
+
+    /// The path of the record `seq` in the first `size` records of an anchor log. `None` when there is none.
+    fn log_path(&self, log: AnchorLog, seq: u64, size: u64) -> Answer<'_, Option<Vec<Hash>>>;
+
+    /// The SHA-256 log's checkpoint as of a block, signed with this node's note key.
+    fn log_checkpoint(&self, at: At) -> Answer<'_, Option<LogCheckpoint>>;
+
+    /// Final blocks from `from` on, at most `limit` of them and about `bytes_max` bytes, each with its own
+    /// certificate where it has one.
+    fn blocks(&self, from: Height, limit: usize, bytes_max: usize) -> Answer<'_, Vec<StoredBlock>>;
+
     /// Verifies a receipt against this node's chain: JSON text of at most 1 MiB, of a leaf or, as
     /// [`Backend::receipt`] gives it, of a batch's root.
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict>;
@@ -286,6 +305,43 @@ pub enum ReceiptForm {
     Standalone,
     /// Relies on a checkpoint that the verifier has pinned.
     Checkpoint,
+}
+
+/// Which of the two logs over the same records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnchorLog {
+    /// The one receipts are about.
+    Anchors,
+    /// The one under plain RFC 9162 SHA-256.
+    Sha256,
+}
+
+/// The SHA-256 log's checkpoint in the formats of other worlds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogCheckpoint {
+    /// The header whose log it is.
+    pub header: Header,
+    /// A C2SP checkpoint: origin, size, root, and this node's signatures.
+    pub note: String,
+    /// The verifier key of this node's plain note signatures.
+    pub verifier_key: String,
+    /// The verifier key of its cosignatures.
+    pub cosigner_key: String,
+    /// This node's Ed25519 public note key.
+    pub note_key: [u8; 32],
+    /// Its signature for COSE receipts of this size.
+    pub cose_signature: Vec<u8>,
+    /// The validator whose note key it says this is, and that validator's signature over it.
+    pub binding: Option<(Address, Vec<u8>)>,
+}
+
+/// A block as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// The block.
+    pub block: Arc<Block>,
+    /// The certificate of exactly this block; `None` when it is final through a descendant.
+    pub certificate: Option<CommitCert>,
 }
 
 /// The outcome of a verification.

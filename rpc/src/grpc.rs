@@ -14,20 +14,21 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use crate::args::BlockRef;
-use crate::backend::{ReceiptForm, RecordKey};
+use crate::backend::{AnchorLog, ReceiptForm, RecordKey};
 use crate::calls::{self, Wait};
 use crate::config::{WAIT_MS_DEFAULT, WAIT_MS_MAX};
 use crate::context::Context;
 use crate::fault::{Fault, INVALID_PARAMS};
 use crate::feed::{Cursor, Event, Feed, Filter, Happened, Stream};
 use crate::grpc_port::GrpcCaller;
-use crate::methods::receipt_text;
+use crate::methods::{BUNDLE_RECORDS_MAX, bundle_text, consistency_path, receipt_text};
 use crate::proto::cairn_server::Cairn;
 use crate::proto::{
-    BlockEvent, BlockReference, GetBlockRequest, GetBlockResponse, GetHeaderRequest, GetHeaderResponse,
-    GetProofRequest, GetProofResponse, GetReceiptRequest, GetReceiptResponse, ProofEvent, StatusRequest,
-    StatusResponse, SubmitRequest, SubmitResponse, SubscribeBlocksRequest, SubscribeProofsRequest,
-    block_reference, get_proof_request,
+    BlockEvent, BlockReference, GetBlockRequest, GetBlockResponse, GetBundleRequest, GetBundleResponse,
+    GetConsistencyRequest, GetConsistencyResponse, GetHeaderRequest, GetHeaderResponse, GetProofRequest,
+    GetProofResponse, GetReceiptRequest, GetReceiptResponse, ProofEvent, StatusRequest, StatusResponse,
+    SubmitRequest, SubmitResponse, SubscribeBlocksRequest, SubscribeProofsRequest, block_reference,
+    get_proof_request,
 };
 use crate::{secret, txjson};
 
@@ -153,6 +154,24 @@ impl Service {
             header_bytes: encode(&header),
             certificate_bytes: certificate,
         })
+    }
+
+    async fn bundle(&self, request: GetBundleRequest) -> Result<GetBundleResponse, Fault> {
+        let seqs = request.seqs;
+        let ascending = seqs.windows(2).all(|pair| pair.first() < pair.last());
+        if !(1..=BUNDLE_RECORDS_MAX).contains(&seqs.len()) || !ascending {
+            return Err(Fault::invalid(format!(
+                "seqs must be 1 to {BUNDLE_RECORDS_MAX} integers, strictly ascending"
+            )));
+        }
+        let form = if request.checkpoint { ReceiptForm::Checkpoint } else { ReceiptForm::Standalone };
+        let at = match request.at {
+            Some(at) => Some(calls::locate(&self.context, block_ref(Some(at))?)?),
+            None => None,
+        };
+        let text = bundle_text(&self.context, seqs, form, at).await?;
+        let bundle_json = text.ok_or_else(|| Fault::not_found("these records under that header"))?;
+        Ok(GetBundleResponse { bundle_json })
     }
 
     async fn now(&self) -> Result<StatusResponse, Fault> {
@@ -325,6 +344,28 @@ impl Cairn for Service {
             Ok(GetReceiptResponse { receipt_json })
         };
         self.run("grpc.GetReceipt", ip, Duration::ZERO, work).await
+    }
+
+    async fn get_bundle(
+        &self,
+        request: Request<GetBundleRequest>,
+    ) -> Result<Response<GetBundleResponse>, Status> {
+        let (ip, _) = caller(&request);
+        self.run("grpc.GetBundle", ip, Duration::ZERO, self.bundle(request.into_inner())).await
+    }
+
+    async fn get_consistency(
+        &self,
+        request: Request<GetConsistencyRequest>,
+    ) -> Result<Response<GetConsistencyResponse>, Status> {
+        let (ip, _) = caller(&request);
+        let GetConsistencyRequest { first, second, sha256 } = request.into_inner();
+        let work = async {
+            let log = if sha256 { AnchorLog::Sha256 } else { AnchorLog::Anchors };
+            let path = consistency_path(&self.context, log, first, second).await?;
+            Ok(GetConsistencyResponse { path: path.into_iter().map(bytes_of).collect() })
+        };
+        self.run("grpc.GetConsistency", ip, Duration::ZERO, work).await
     }
 
     async fn get_header(

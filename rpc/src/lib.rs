@@ -40,9 +40,9 @@ pub mod proto {
 }
 
 pub use backend::{
-    Activity, Answer, At, Backend, FinalBlock, FinalTx, MempoolInfo, NetInfo, NodeAbout, NodeStatus,
-    ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage, SubmitState, Submitted,
-    Trust, TxLookup, ValidatorsAt, Verdict, VerdictCheck,
+    Activity, AnchorLog, Answer, At, Backend, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, NetInfo,
+    NodeAbout, NodeStatus, ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage,
+    StoredBlock, SubmitState, Submitted, Trust, TxLookup, ValidatorsAt, Verdict, VerdictCheck,
 };
 pub use config::{RpcConfig, ServeError};
 pub use fault::{Fault, FaultKind};

@@ -377,3 +377,47 @@ async fn a_verified_receipt_says_what_it_proves() {
     let refused = node.ok("receipt_verify", json!({ "receipt": { "version": 2 } })).await;
     assert_eq!((&refused["valid"], &refused["record"]), (&json!(false), &json!(null)));
 }
+
+#[tokio::test]
+async fn bundles_consistency_and_paths_are_asked_for_by_place() {
+    let node = run(3).await;
+    let core = node.ok("receipt_bundle", json!({ "seqs": [0, 2, 5] })).await;
+    assert_eq!(
+        (&core["seqs_for_test"], &core["short"], &core["at"]),
+        (&json!([0, 2, 5]), &json!(false), &json!(false))
+    );
+    let core = node.ok("receipt_bundle", json!({ "seqs": [1], "form": "checkpoint", "at": 2 })).await;
+    assert_eq!((&core["short"], &core["at"]), (&json!(true), &json!(true)));
+    for bad in
+        [json!([]), json!([1, 1]), json!([2, 1]), json!(["x"]), json!((0..1_001).collect::<Vec<u64>>())]
+    {
+        assert_eq!(node.err("receipt_bundle", json!({ "seqs": bad })).await["code"], -32602, "{bad}");
+    }
+    assert_eq!(node.err("receipt_bundle", json!({ "seqs": [6] })).await["code"], -32040);
+    assert_eq!(node.err("receipt_bundle", json!({ "seqs": [0], "at": 9 })).await["code"], -32042);
+
+    let proof = node.ok("log_consistency", json!({ "first": 3, "second": 6 })).await;
+    assert_eq!((&proof["log"], &proof["path"][0]), (&json!("anchors"), &json!("03".repeat(32))));
+    let proof = node.ok("log_consistency", json!({ "first": 0, "second": 6, "log": "anchors_sha256" })).await;
+    assert_eq!(proof["path"][1], "ff".repeat(32));
+    assert_eq!(node.err("log_consistency", json!({ "first": 4, "second": 3 })).await["code"], -32602);
+    assert_eq!(node.err("log_consistency", json!({ "first": 4, "second": 7 })).await["code"], -32040);
+    let typo = node.err("log_consistency", json!({ "first": 0, "second": 1, "log": "anchor" })).await;
+    assert_eq!(typo["data"]["hint"], "did you mean `anchors`?");
+    assert_eq!(node.ok("log_proof", json!({ "seq": 4, "size": 6 })).await["path"][0], "04".repeat(32));
+    assert_eq!(node.err("log_proof", json!({ "seq": 6, "size": 6 })).await["code"], -32602);
+}
+
+#[tokio::test]
+async fn blocks_come_in_bulk_as_their_canonical_bytes() {
+    let node = run(3).await;
+    let page = node.ok("chain_blocks", json!({ "from": 2, "limit": 5 })).await;
+    let items = page["items"].as_array().expect("items");
+    assert_eq!((items.len(), &page["latest"], &items[0]["height"]), (2, &json!(3), &json!(2)));
+    assert!(items[0]["block_b64"].is_string() && items[0]["certificate_b64"].is_null());
+    assert_eq!(node.err("chain_blocks", json!({ "from": 4 })).await["code"], -32042);
+    assert_eq!(node.err("chain_blocks", json!({ "from": 1, "limit": 1_001 })).await["code"], -32602);
+    let checkpoint = node.ok("log_checkpoint", json!({ "at": 2 })).await;
+    assert_eq!((&checkpoint["size"], &checkpoint["height"]), (&json!(4), &json!(2)));
+    assert_eq!(node.err("log_checkpoint", json!({ "at": 9 })).await["code"], -32042);
+}

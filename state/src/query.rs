@@ -104,7 +104,7 @@ impl Reader<'_> {
         self.read(Table::Headers, &number(height.get()), "header")
     }
 
-    fn record(&self, seq: u64) -> Result<Option<Record>, StateError> {
+    pub(crate) fn record(&self, seq: u64) -> Result<Option<Record>, StateError> {
         self.read(Table::Records, &number(seq), "record")
     }
 
@@ -210,7 +210,7 @@ impl Reader<'_> {
 }
 
 impl State {
-    fn reader(&self) -> Reader<'_> {
+    pub(crate) fn reader(&self) -> Reader<'_> {
         Reader { store: self.store.as_ref() }
     }
 

@@ -4,11 +4,13 @@
 mod chain;
 mod compat;
 mod compat_table;
+mod log;
 mod node;
 mod proof;
 mod shapes;
 mod tx;
 
+pub(crate) use log::{BUNDLE_RECORDS_MAX, bundle_text, consistency_path};
 pub(crate) use proof::{kind_of, receipt_text};
 use serde_json::Value;
 
@@ -37,6 +39,11 @@ pub(crate) const GROUPS: &[Group] = &[
         title: "Chain",
         doc: "Final blocks, certificates, parameters and what verifiers trust. `latest` is final.",
         methods: chain::METHODS,
+    },
+    Group {
+        title: "The anchor log, for holders of receipts and auditors",
+        doc: "Many receipts at once, proofs that the log only grows, blocks in bulk, and the log's checkpoint for other worlds' tools.",
+        methods: log::METHODS,
     },
     Group {
         title: "Validators, identities, node",

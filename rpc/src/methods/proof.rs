@@ -183,7 +183,14 @@ pub(crate) const METHODS: &[Method] = &[
     },
 ];
 
-const FORMS: &[&str] = &["standalone", "checkpoint"];
+pub(super) const FORMS: &[&str] = &["standalone", "checkpoint"];
+
+/// Reads `form`.
+pub(super) fn form_of(args: &mut Args) -> Result<ReceiptForm, Fault> {
+    let forms = [ReceiptForm::Standalone, ReceiptForm::Checkpoint];
+    let read = |name: &str| FORMS.iter().zip(forms).find(|(known, _)| **known == name).map(|(_, form)| form);
+    Ok(args.one_of("form", FORMS, read)?.unwrap_or(ReceiptForm::Standalone))
+}
 
 /// Reads `wait` and `timeout_ms`.
 pub(super) fn wait_of(args: &mut Args) -> Result<Wait, Fault> {
@@ -473,9 +480,7 @@ async fn chain(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
 }
 
 async fn receipt_get(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
-    let forms = [ReceiptForm::Standalone, ReceiptForm::Checkpoint];
-    let read = |name: &str| FORMS.iter().zip(forms).find(|(known, _)| **known == name).map(|(_, form)| form);
-    let form = args.one_of("form", FORMS, read)?.unwrap_or(ReceiptForm::Standalone);
+    let form = form_of(&mut args)?;
     let key = match (args.id("proof_id")?, args.hash("root")?) {
         (Some(id), None) => RecordKey::Proof(id),
         (None, Some(root)) => RecordKey::Root(root),

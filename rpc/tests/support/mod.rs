@@ -367,6 +367,47 @@ impl Backend for Fake {
         answer(Some(json!({ "version": 1, "seq_for_test": seq, "finality": finality }).to_string()))
     }
 
+    fn receipts(&self, seqs: Vec<u64>, form: ReceiptForm, at: Option<At>) -> Answer<'_, Option<String>> {
+        let size = self.all_records().len() as u64;
+        let all = seqs.iter().all(|seq| *seq < size);
+        let text = json!({ "version": 1, "seqs_for_test": seqs, "short": form == ReceiptForm::Checkpoint,
+            "at": at.is_some() });
+        answer(all.then(|| text.to_string()))
+    }
+
+    fn consistency(&self, log: AnchorLog, first: u64, second: u64) -> Answer<'_, Option<Vec<Hash>>> {
+        let known = second <= self.all_records().len() as u64;
+        let path = vec![Hash([first as u8; 32]), Hash([if log == AnchorLog::Sha256 { 0xff } else { 0 }; 32])];
+        answer(known.then_some(path))
+    }
+
+    fn log_path(&self, _: AnchorLog, seq: u64, size: u64) -> Answer<'_, Option<Vec<Hash>>> {
+        let known = size <= self.all_records().len() as u64;
+        answer(known.then(|| vec![Hash([seq as u8; 32])]))
+    }
+
+    fn log_checkpoint(&self, at: At) -> Answer<'_, Option<LogCheckpoint>> {
+        answer(self.find(at).map(|block| LogCheckpoint {
+            header: block.header,
+            note: "cairn/00\n2\nAA==\n\n— x AAAAAAA=\n".into(),
+            verifier_key: "x+00000000+AQ==".into(),
+            cosigner_key: "x+00000000+BA==".into(),
+            note_key: [3; 32],
+            cose_signature: vec![4; 64],
+            binding: Some((key(1).address(), vec![5; 100])),
+        }))
+    }
+
+    fn blocks(&self, from: Height, limit: usize, _: usize) -> Answer<'_, Vec<StoredBlock>> {
+        let chain = self.chain.lock().expect("lock");
+        let first = chain.blocks.iter().skip_while(|block| block.header.height < from).take(limit);
+        let stored = first.map(|block| StoredBlock {
+            block: Arc::new(Block::new(block.header.clone(), Vec::new())),
+            certificate: None,
+        });
+        answer(stored.collect())
+    }
+
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict> {
         let valid = receipt.contains("\"version\":1");
         let record = valid.then(|| self.all_records().into_iter().next()).flatten().map(Box::new);
