@@ -1,5 +1,6 @@
 //! The command line: one file per verb or group of verbs, one exit code for each kind of answer.
 
+mod audit;
 mod config;
 mod digest;
 mod files;
@@ -111,9 +112,14 @@ enum Verb {
     Verify(verify::VerifyArgs),
     /// Show what a receipt says, without judging it
     Info(info::InfoArgs),
-    /// Fetch receipts from a node
+    /// Fetch, bundle, refresh, split and export receipts
     #[command(subcommand)]
     Receipt(receipt::ReceiptVerb),
+    /// What verifications rest on: the genesis and pinned checkpoints
+    #[command(subcommand)]
+    Trust(trust::TrustVerb),
+    /// Execute a node's chain again and check everything it says
+    Audit(audit::AuditArgs),
     /// Call a JSON-RPC method
     Rpc(rpc::RpcArgs),
     /// Show and check the configuration
@@ -193,6 +199,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Verify(args) => verify::run(common, &args),
         Verb::Info(args) => info::run(common, &args),
         Verb::Receipt(verb) => receipt::run(common, &verb),
+        Verb::Trust(verb) => trust::run(common, &verb),
+        Verb::Audit(args) => audit::run(common, &args),
         Verb::Rpc(args) => rpc::run(common, &args),
         Verb::Config(verb) => config::run(common, &verb),
         Verb::Signer(verb) => signer::run(common, &verb),

@@ -144,6 +144,11 @@ impl Home {
         self.path("keys/validator.json")
     }
 
+    /// `keys/note.key`: the Ed25519 key that signs log checkpoints for other tools.
+    pub(crate) fn note_key(&self) -> PathBuf {
+        self.path("keys/note.key")
+    }
+
     /// `sign/`: the safety journal. No command but `init` makes it, and none deletes or resets it.
     pub(crate) fn sign(&self) -> PathBuf {
         self.path("sign")

@@ -1,5 +1,6 @@
 //! `cairn`: the node and every tool around it, in one binary.
 
+mod audit;
 mod cli;
 mod config;
 mod exit;

@@ -1,10 +1,12 @@
-//! `cairn info`: what a receipt says, as a tree. Nothing is checked.
+//! `cairn info`: what a receipt, bundle or checkpoint says, as a tree. Nothing is checked.
+
+mod bundle;
 
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cairn_receipt::AnchorReceipt;
-use cairn_types::receipt::{Finality, Receipt};
+use cairn_receipt::{AnchorReceipt, Document};
+use cairn_types::receipt::{EpochHandover, Finality, Receipt};
 use cairn_types::{CommitCert, Header, Record, ValidatorSet, decode};
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,7 +18,7 @@ use crate::exit::Exit;
 /// `cairn info`.
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// The receipt
+    /// The receipt, bundle, checkpoint or consistency proof
     receipt: PathBuf,
 }
 
@@ -39,14 +41,17 @@ impl Node {
 
 pub(crate) fn run(common: &Common, args: &InfoArgs) -> anyhow::Result<Exit> {
     let text = files::read_text(&args.receipt, "receipt")?;
-    let (nodes, value) = match cairn_receipt::parse(&text) {
-        Ok(receipt) => (whole(&receipt)?, whole_json(&receipt)?),
-        // What `receipt get` writes has no subject; anything else is refused with the fault of a whole receipt.
-        Err(fault) => match AnchorReceipt::parse(&text) {
-            Ok(core) => (anchor(&core)?, anchor_json(&core)?),
-            Err(_) => return Err(fault).with_context(|| format!("{} is no receipt", args.receipt.display())),
-        },
+    let document =
+        Document::parse(&text).with_context(|| format!("{} is no receipt", args.receipt.display()))?;
+    let (nodes, mut value) = match &document {
+        Document::Receipt(receipt) => (whole(receipt)?, whole_json(receipt)?),
+        Document::Anchor(core) => (anchor(core)?, anchor_json(core)?),
+        Document::Bundle(it) => (bundle::nodes(it)?, bundle::json(it)?),
+        Document::Anchors(core) => (bundle::core_nodes(core)?, bundle::core_json(core)?),
+        Document::Checkpoint(it) => (bundle::checkpoint_nodes(it)?, bundle::checkpoint_json(it)?),
+        Document::Consistency(it) => (bundle::consistency_nodes(it)?, bundle::consistency_json(it)?),
     };
+    value["what"] = json!(document.kind());
     let mut tree = format!("{}  {}\n", args.receipt.display(), bytes(text.len() as u64));
     render(&nodes, "", &mut tree);
     tree.push_str("nothing was checked; `cairn verify` does");
@@ -78,8 +83,14 @@ fn anchor(core: &AnchorReceipt) -> anyhow::Result<Vec<Node>> {
     let steps = count(core.anchor_path.len() as u64, "step");
     let way = format!("{steps} to the log's root of {}", count(header.anchors_size, "record"));
     let mut nodes = vec![record_node(&record), Node::leaf("anchor", way), header_node(&header)];
-    nodes.push(finality_node(&core.finality)?);
-    for handover in &core.epochs {
+    nodes.extend(final_nodes(&core.finality, &core.epochs)?);
+    Ok(nodes)
+}
+
+/// What makes a header final, and the hand-overs that lead to who signed it.
+fn final_nodes(finality: &Finality, epochs: &[EpochHandover]) -> anyhow::Result<Vec<Node>> {
+    let mut nodes = vec![finality_node(finality)?];
+    for handover in epochs {
         let set: ValidatorSet =
             decode(&handover.validators).context("a hand-over's validators are malformed")?;
         let to = format!("to epoch {}, {}", set.epoch(), count(set.count() as u64, "validator"));
@@ -169,19 +180,23 @@ fn anchor_json(core: &AnchorReceipt) -> anyhow::Result<Value> {
     Ok(json!({
         "record": record_json(&core.record().context("the record is malformed")?),
         "anchor": { "steps": core.anchor_path.len(), "records": header.anchors_size },
-        "header": {
-            "block": header.id().to_string(),
-            "chain": header.chain.to_string(),
-            "height": header.height.get(),
-            "epoch": header.epoch.get(),
-            "view": header.view.get(),
-            "time_ms": header.time_ms,
-            "proposer": header.proposer.0,
-            "validators": header.validators.to_string(),
-        },
+        "header": header_json(&header),
         "finality": finality_json(&core.finality)?,
         "hand_overs": core.epochs.len(),
     }))
+}
+
+fn header_json(header: &Header) -> Value {
+    json!({
+        "block": header.id().to_string(),
+        "chain": header.chain.to_string(),
+        "height": header.height.get(),
+        "epoch": header.epoch.get(),
+        "view": header.view.get(),
+        "time_ms": header.time_ms,
+        "proposer": header.proposer.0,
+        "validators": header.validators.to_string(),
+    })
 }
 
 fn record_json(record: &Record) -> Value {

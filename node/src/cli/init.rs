@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use cairn_crypto::Keystore;
+use cairn_crypto::{Keystore, NoteKey};
 use cairn_journal::Journal;
 use cairn_types::{Address, ChainId, Genesis};
 use clap::Args;
@@ -55,6 +55,7 @@ pub(crate) fn run(common: &Common, args: &InitArgs) -> anyhow::Result<Exit> {
         replace(&home.validator_key(), keystore.to_json().as_bytes(), PRIVATE_MODE)?;
         make_journal(&home, keystore.address(), genesis.chain())?;
     }
+    NoteKey::load_or_make(&home.note_key())?;
     home.complete()?;
     report(common, &home, &genesis, keystore.as_ref().map(Keystore::address));
     Ok(Exit::Yes)

@@ -1,17 +1,26 @@
-//! `cairn receipt get`: the receipt of a batch's root, from a node.
+//! `cairn receipt`: receipts fetched, taken together and apart, made fresh, and written for other tools.
 
-use std::path::PathBuf;
+mod bundle;
+mod consistency;
+mod cut;
+mod export;
+mod refresh;
+mod split;
 
-use anyhow::Context;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
 use cairn_client::{Client, ProofQuery, ProofState, write_atomically};
+use cairn_receipt::Document;
+use cairn_types::receipt::Bundle;
 use cairn_types::{Address, Hash, ProofId, TxId};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
-use crate::cli::Common;
 use crate::cli::output::{bytes, pairs, time};
 use crate::cli::rpc::{NodeArgs, block_on};
 use crate::cli::trust::GenesisArgs;
+use crate::cli::{Common, files};
 use crate::exit::{Exit, WithExit};
 
 /// Tries against a node that does not answer before that is said.
@@ -22,6 +31,18 @@ const REACH_TRIES: usize = 2;
 pub(crate) enum ReceiptVerb {
     /// Fetch the receipt of an anchored root, verify it, and print or write it
     Get(GetArgs),
+    /// Take receipts together into one file with one certificate
+    Bundle(bundle::BundleArgs),
+    /// Put receipts under a newer header, or relative to a checkpoint
+    Refresh(refresh::RefreshArgs),
+    /// Take receipts out of a bundle
+    Split(split::SplitArgs),
+    /// Take one digest's receipt out of a leaf file
+    Cut(cut::CutArgs),
+    /// Prove that the log of a later block begins with that of an earlier one
+    Consistency(consistency::ConsistencyArgs),
+    /// Write a receipt in another world's format
+    Export(export::ExportArgs),
 }
 
 /// `cairn receipt get`.
@@ -85,13 +106,40 @@ impl GetArgs {
 }
 
 pub(crate) fn run(common: &Common, verb: &ReceiptVerb) -> anyhow::Result<Exit> {
-    let ReceiptVerb::Get(args) = verb;
+    match verb {
+        ReceiptVerb::Get(args) => get(common, args),
+        ReceiptVerb::Bundle(args) => bundle::run(common, args),
+        ReceiptVerb::Refresh(args) => refresh::run(common, args),
+        ReceiptVerb::Split(args) => split::run(common, args),
+        ReceiptVerb::Cut(args) => cut::run(common, args),
+        ReceiptVerb::Consistency(args) => consistency::run(common, args),
+        ReceiptVerb::Export(args) => export::run(common, args),
+    }
+}
+
+/// A client of the node asked for, with the genesis to verify its answers by.
+async fn connect(common: &Common, node: &NodeArgs, genesis: &GenesisArgs) -> anyhow::Result<Client> {
+    let url = node.url(common)?;
+    let probe = Client::connect(&url).exit_with(Exit::Usage)?.with_tries(REACH_TRIES);
+    let genesis = genesis.for_node(common, &probe).await?;
+    Ok(Client::connect(&url)?.with_genesis(genesis)?)
+}
+
+/// A whole receipt or bundle of a file, as a bundle.
+fn load_bundle(path: &Path) -> anyhow::Result<Bundle> {
+    let text = files::read_text(path, "receipt")?;
+    let shown = || path.display().to_string();
+    match Document::parse(&text).with_context(shown)? {
+        Document::Receipt(receipt) => cairn_receipt::bundle(&[*receipt]).with_context(shown),
+        Document::Bundle(bundle) => Ok(*bundle),
+        other => bail!("{} is a {}; expected a receipt or a bundle", shown(), other.kind()),
+    }
+}
+
+fn get(common: &Common, args: &GetArgs) -> anyhow::Result<Exit> {
     let query = args.query().exit_with(Exit::Usage)?;
     block_on(async {
-        let url = args.node.url(common)?;
-        let probe = Client::connect(&url).exit_with(Exit::Usage)?.with_tries(REACH_TRIES);
-        let genesis = args.genesis.for_node(common, &probe).await?;
-        let client = Client::connect(&url)?.with_genesis(genesis)?;
+        let client = connect(common, &args.node, &args.genesis).await?;
         let record = match client.proof_get(&query).await? {
             ProofState::Final { record, .. } => record,
             ProofState::Pending { proof_id, .. } => {

@@ -1,11 +1,17 @@
-//! `cairn stamp`: files to receipts.
+//! `cairn stamp`: files, folders, standard input and lists of digests to receipts.
+
+mod digests;
+mod walk;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use cairn_client::{Algorithm, AnchorOptions, Anchored, Client, Item, Pending, Salting, receipt_path};
+use cairn_client::{
+    Algorithm, AnchorOptions, Anchored, Client, Item, Pending, Salting, hash_reader, receipt_path,
+};
+use cairn_types::TreeKind;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -19,14 +25,18 @@ use crate::exit::{Exit, WithExit};
 
 /// Tries against a node that does not answer before that is said.
 const REACH_TRIES: usize = 2;
-/// Files in one batch from a command line: bounds the memory of one tree.
+/// Files in one batch from a command line: bounds the memory of one tree. Lists of digests have no such bound.
 const FILES_MAX: usize = 1 << 20;
+
+/// Receipts that are listed; of more, the number is said.
+const RECEIPTS_SHOWN: usize = 100;
 
 /// `cairn stamp`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 All files go into one batch, under one root and one signature. FILE.cairn is written beside each \
-file once the root is final and the node's answer has been verified against the genesis.
+file once the root is final and the node's answer has been verified against the genesis. Digests and salts are \
+on disk before the root is submitted.
 
 The sender key is made on first use (~/.config/cairn/sender.json) and asks for a passphrase; \
 unattended machines give --passphrase-file or CAIRN_PASSPHRASE_FILE.
@@ -34,13 +44,33 @@ unattended machines give --passphrase-file or CAIRN_PASSPHRASE_FILE.
 Examples:
   cairn stamp model.bin
   cairn stamp results/*.csv --sha256 --url http://node.example:26657
+  cairn stamp results/ --bundle results.cairn      every file below a folder, one receipt for all
+  make report | cairn stamp - --out report.cairn   what standard input gives
+  sha256sum * | cairn stamp --digests - --sha256 --out batch
+                                       any number of digests: batch.leaves and batch.cairn, from which \
+`cairn receipt cut` takes each one's receipt
   cairn stamp --resume                 finish what an interruption left
 
 Exit codes: 0 final, 3 accepted but not final yet (cairn stamp --resume goes on).")]
 pub(crate) struct StampArgs {
-    /// The files
-    #[arg(value_name = "FILE", required_unless_present = "resume")]
+    /// Files, folders (every file below, receipts excepted), or - for standard input
+    #[arg(value_name = "FILE", required_unless_present_any = ["resume", "digests", "leaves"])]
     files: Vec<PathBuf>,
+    /// Anchor the digests of a list, a line each: 64 hex digits, and what follows a space is ignored; - reads standard input
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["files", "resume"], requires = "out")]
+    digests: Option<PathBuf>,
+    /// Go on with a leaf file that an interrupted --digests left
+    #[arg(long, value_name = "FILE.leaves", conflicts_with_all = ["files", "resume", "digests"])]
+    leaves: Option<PathBuf>,
+    /// Where the receipt of standard input goes; with --digests, the name before .leaves and .cairn
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write one bundle of all receipts in place of one file each
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["digests", "leaves"])]
+    bundle: Option<PathBuf>,
+    /// How the batch's tree hashes: cairn-b3-v1, or rfc9162-sha256 for tools that know SHA-256 alone
+    #[arg(long, value_name = "KIND", default_value = "cairn-b3-v1", value_parser = ["cairn-b3-v1", "rfc9162-sha256"])]
+    tree: String,
     /// Hash with SHA-256 in place of BLAKE3
     #[arg(long)]
     sha256: bool,
@@ -71,28 +101,77 @@ struct Stamped {
     took: Duration,
 }
 
+/// What goes into the batch: digests, and where each one's receipt goes.
+struct Prepared {
+    items: Vec<Item>,
+    receipts: Vec<PathBuf>,
+}
+
 pub(crate) fn run(common: &Common, args: &StampArgs) -> anyhow::Result<Exit> {
+    if args.digests.is_some() || args.leaves.is_some() {
+        return digests::run(common, args);
+    }
     // Files first: a mistyped name should cost neither a passphrase nor a transaction.
-    let algorithm = if args.sha256 { Algorithm::Sha256 } else { Algorithm::Blake3 };
-    let items = hash_all(common, &args.files, algorithm)?;
+    let prepared = prepare(common, args)?;
     if !args.force {
-        keep_receipts(&args.files, &items)?;
+        keep_receipts(&prepared, args.bundle.as_deref())?;
     }
     block_on(async {
         let client = connect(common, args).await?;
         let stamped = if args.resume {
             resume(common, &client).await?
         } else {
-            vec![stamp(common, args, &client, items).await?]
+            vec![stamp(common, args, &client, prepared).await?]
         };
         report(common, &stamped)
     })
 }
 
-fn hash_all(common: &Common, files: &[PathBuf], algorithm: Algorithm) -> anyhow::Result<Vec<Item>> {
-    if files.len() > FILES_MAX {
-        bail!("{} files; one batch from the command line takes at most {FILES_MAX}", files.len());
+impl StampArgs {
+    const fn algorithm(&self) -> Algorithm {
+        if self.sha256 { Algorithm::Sha256 } else { Algorithm::Blake3 }
     }
+
+    fn tree(&self) -> TreeKind {
+        if self.tree == TreeKind::Rfc9162Sha256.name() {
+            TreeKind::Rfc9162Sha256
+        } else {
+            TreeKind::CairnB3V1
+        }
+    }
+
+    const fn salting(&self) -> Salting {
+        if self.no_salt { Salting::None } else { Salting::Random }
+    }
+}
+
+fn prepare(common: &Common, args: &StampArgs) -> anyhow::Result<Prepared> {
+    let algorithm = args.algorithm();
+    let item = |digest| Item { digest, algorithm: algorithm.name().to_owned() };
+    if args.files.iter().any(|file| file.as_os_str() == "-") {
+        let (1, Some(out)) = (args.files.len(), args.out.as_ref().or(args.bundle.as_ref())) else {
+            bail!("standard input is stamped by itself, with --out for its receipt");
+        };
+        let digest = hash_reader(algorithm, &mut std::io::stdin().lock()).context("standard input")?;
+        let receipts = if args.bundle.is_none() { vec![out.clone()] } else { Vec::new() };
+        return Ok(Prepared { items: vec![item(digest)], receipts });
+    }
+    if args.out.is_some() {
+        bail!(
+            "--out names the receipt of standard input; files get theirs beside them, or --bundle names one for all"
+        );
+    }
+    let files = walk::files(&args.files, FILES_MAX)?;
+    let items = hash_all(common, &files, algorithm)?;
+    let receipts = if args.bundle.is_none() {
+        files.iter().map(|file| receipt_path(file)).collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Prepared { items, receipts })
+}
+
+fn hash_all(common: &Common, files: &[PathBuf], algorithm: Algorithm) -> anyhow::Result<Vec<Item>> {
     let mut named = HashSet::new();
     if let Some(twice) = files.iter().find(|file| !named.insert(file.as_path())) {
         bail!("{} is named twice", twice.display());
@@ -109,11 +188,13 @@ fn hash_all(common: &Common, files: &[PathBuf], algorithm: Algorithm) -> anyhow:
 }
 
 /// A receipt shows that a file existed at a time, and a later one shows less: none is replaced unasked.
-fn keep_receipts(files: &[PathBuf], items: &[Item]) -> anyhow::Result<()> {
-    for (file, item) in files.iter().zip(items) {
-        let path = receipt_path(file);
+fn keep_receipts(prepared: &Prepared, bundle: Option<&Path>) -> anyhow::Result<()> {
+    if let Some(bundle) = bundle.filter(|bundle| bundle.exists()) {
+        bail!("{} exists already; --force replaces it", bundle.display());
+    }
+    for (path, item) in prepared.receipts.iter().zip(&prepared.items) {
         if path.exists() {
-            bail!("{}; --force replaces it", what_lies_there(&path, item));
+            bail!("{}; --force replaces it", what_lies_there(path, item));
         }
     }
     Ok(())
@@ -155,19 +236,21 @@ async fn stamp(
     common: &Common,
     args: &StampArgs,
     client: &Client,
-    items: Vec<Item>,
+    prepared: Prepared,
 ) -> anyhow::Result<Stamped> {
     let directory = pending_directory();
+    // Absolute, so that --resume finds the places from any directory.
+    let absolute = |path: &PathBuf| std::path::absolute(path).context("the working directory");
     let options = AnchorOptions {
         reference: args.reference.clone(),
-        salting: if args.no_salt { Salting::None } else { Salting::Random },
+        tree: args.tree(),
+        salting: args.salting(),
+        bundle: args.bundle.as_ref().map(absolute).transpose()?,
         pending: Some(directory.clone()),
         ..AnchorOptions::default()
     };
-    // Absolute, so that --resume finds the places from any directory.
-    let receipts = args.files.iter().map(|file| std::path::absolute(receipt_path(file)));
-    let receipts = receipts.collect::<Result<Vec<_>, _>>().context("the working directory")?;
-    let pending = client.prepare(items, receipts, &options)?;
+    let receipts = prepared.receipts.iter().map(absolute).collect::<anyhow::Result<Vec<_>>>()?;
+    let pending = client.prepare(prepared.items, receipts, &options)?;
     let spinner = common.output().spinner("waiting for finality");
     let began = Instant::now();
     let anchored = client.anchor_batch(&pending.proof).await;
@@ -176,16 +259,12 @@ async fn stamp(
     let anchored = anchored.with_context(|| {
         format!("the batch is kept in {}; `cairn stamp --resume` goes on with it", directory.display())
     })?;
-    write_receipts(&anchored, &pending)?;
+    let bar = common.output().progress(pending.receipts.len() as u64, "writing receipts");
+    anchored.write(&pending, || bar.inc(1))?;
+    bar.finish_and_clear();
     pending.remove(&directory)?;
-    Ok(Stamped { anchored, receipts: args.files.iter().map(|file| receipt_path(file)).collect(), took })
-}
-
-fn write_receipts(anchored: &Anchored, pending: &Pending) -> anyhow::Result<()> {
-    for (index, path) in (0..).zip(&pending.receipts) {
-        anchored.receipt(&pending.batch, index)?.save(path)?;
-    }
-    Ok(())
+    let named = prepared.receipts.into_iter().chain(args.bundle.clone());
+    Ok(Stamped { anchored, receipts: named.collect(), took })
 }
 
 async fn resume(common: &Common, client: &Client) -> anyhow::Result<Vec<Stamped>> {
@@ -227,10 +306,15 @@ fn describe(batch: &Stamped) -> anyhow::Result<(String, Value)> {
         record.seq
     );
     let mut receipts = Vec::new();
-    for path in &batch.receipts {
+    for (index, path) in batch.receipts.iter().enumerate() {
         let size = size_of(path)?;
-        text.push_str(&format!("  {}  {}\n", path.display(), bytes(size)));
+        if index < RECEIPTS_SHOWN {
+            text.push_str(&format!("  {}  {}\n", path.display(), bytes(size)));
+        }
         receipts.push(json!({ "receipt": path, "bytes": size }));
+    }
+    if let Some(more) = batch.receipts.len().checked_sub(RECEIPTS_SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!("  and {more} more\n"));
     }
     let value = json!({
         "proof_id": record.proof_id.to_string(),

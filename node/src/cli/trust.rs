@@ -1,5 +1,8 @@
 //! What a verification rests on: the genesis of the receipt's chain, and pinned checkpoints.
 
+mod store;
+mod verbs;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
@@ -11,6 +14,8 @@ use clap::Args;
 use crate::cli::{Common, user_config};
 use crate::exit::{Exit, WithExit};
 use crate::home::{OPEN_MODE, replace};
+use store::Store;
+pub(crate) use verbs::{TrustVerb, run};
 
 /// Which genesis is trusted.
 #[derive(Debug, Args)]
@@ -41,6 +46,11 @@ pub(crate) struct Anchor {
 }
 
 impl TrustArgs {
+    /// Which genesis, for asking a node.
+    pub(crate) const fn genesis(&self) -> &GenesisArgs {
+        &self.genesis
+    }
+
     /// The trust to verify by.
     ///
     /// # Errors
@@ -55,6 +65,7 @@ impl TrustArgs {
         let genesis = cairn_genesis::load(&path).exit_with(Exit::TrustMissing)?;
         let mut trusted = Trusted::genesis(&genesis).exit_with(Exit::TrustMissing)?;
         trusted.checkpoints = checkpoints;
+        trusted.checkpoints.extend(Store::open(common, trusted.chain)?.blocks());
         Ok(Anchor { path, genesis, trusted })
     }
 }

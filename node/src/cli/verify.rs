@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cairn_client::receipt_path;
-use cairn_receipt::{AnchorReceipt, Check, CheckName, ReceiptVerifier, Trust, Verdict};
-use cairn_types::receipt::Receipt;
+use cairn_receipt::{Check, CheckName, Document, ReceiptVerifier, Trust, Verdict, places_of};
+use cairn_types::receipt::{Bundle, Subject};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -17,9 +17,6 @@ use crate::exit::Exit;
 
 /// The check this command adds to those of the format: the file is the one the receipt speaks of.
 const FILE_CHECK: &str = "file";
-/// Why a receipt that a node gave does not vouch for a file.
-const OF_A_ROOT: &str = "the receipt is of a batch's root, as `cairn receipt get` writes it, and speaks of no \
-                         file; use the one that `cairn stamp` wrote";
 
 /// `cairn verify`.
 #[derive(Debug, Args)]
@@ -30,6 +27,7 @@ Examples:
   cairn verify model.bin --genesis genesis.json        with model.bin.cairn
   cairn verify model.bin --receipt elsewhere.cairn     with another receipt
   cairn verify model.bin.cairn                         the receipt alone, without the file
+  cairn verify model.bin --receipt all.cairn           with a bundle that holds its receipt
 
 Exit codes: 0 valid, 1 invalid (the check that failed is named), 4 no genesis or unpinned checkpoint.")]
 pub(crate) struct VerifyArgs {
@@ -67,22 +65,14 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let text = files::read_text(&question.receipt, "receipt")?;
     let verifier = ReceiptVerifier::new(anchor.trusted.clone());
     let mut lines = Vec::new();
-    let mut verdict = match (cairn_receipt::parse(&text), &question.file) {
-        (Ok(receipt), Some(file)) => {
-            lines.push(compare(file, &receipt, common)?);
-            verifier.verify(&receipt)
-        }
-        (Ok(receipt), None) => verifier.verify(&receipt),
-        // What `receipt get` writes: a batch's root, which speaks of no file.
-        (Err(_), None) if AnchorReceipt::parse(&text).is_ok() => {
-            verifier.verify_anchor(&AnchorReceipt::parse(&text)?)
-        }
-        (Err(_), Some(_)) if AnchorReceipt::parse(&text).is_ok() => {
-            lines.push(Line { name: FILE_CHECK.to_owned(), passed: false, detail: OF_A_ROOT.to_owned() });
-            verifier.verify_anchor(&AnchorReceipt::parse(&text)?)
-        }
-        (Err(_), _) => verifier.verify_json(&text),
-    };
+    let (document, mut verdict) = verifier.verify_any(&text);
+    if let (Some(document), Some(file)) = (&document, &question.file) {
+        lines.push(match document {
+            Document::Receipt(receipt) => compare(file, &receipt.subject, common)?,
+            Document::Bundle(bundle) => find(file, bundle, &mut verdict, common)?,
+            other => Line { name: FILE_CHECK.to_owned(), passed: false, detail: speaks_of_no_file(other) },
+        });
+    }
     if question.file.is_none() {
         verdict.warnings.push("only the receipt was checked: no file was compared with it".to_owned());
     }
@@ -115,8 +105,44 @@ fn question(args: &VerifyArgs) -> anyhow::Result<Question> {
     )
 }
 
-fn compare(file: &Path, receipt: &Receipt, common: &Common) -> anyhow::Result<Line> {
-    let subject = &receipt.subject;
+/// Why a document that holds no digest does not vouch for a file.
+fn speaks_of_no_file(document: &Document) -> String {
+    match document {
+        Document::Anchor(_) => {
+            "the receipt is of a batch's root, as `cairn receipt get` writes it, and speaks of \
+                                no file; use the one that `cairn stamp` wrote"
+                .to_owned()
+        }
+        other => format!("this is a {}, which speaks of no file", other.kind()),
+    }
+}
+
+/// Whether one of a bundle's leaves is the file. The record that the verdict names is then that leaf's.
+fn find(file: &Path, bundle: &Bundle, verdict: &mut Verdict, common: &Common) -> anyhow::Result<Line> {
+    let leaves = bundle.batches.iter().flat_map(|batch| &batch.leaves);
+    let mut names: Vec<&str> = leaves.map(|leaf| leaf.subject.algorithm.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut tried = Vec::new();
+    for name in names {
+        let algorithm = algorithm(name)?;
+        let digest = of_file(file, algorithm, common.output()).context("the file that was stamped")?;
+        let place = places_of(bundle, &digest).into_iter().find(|(batch, leaf)| {
+            let held = bundle.batches.get(*batch).and_then(|batch| batch.leaves.get(*leaf));
+            held.is_some_and(|leaf| leaf.subject.algorithm == name)
+        });
+        if let Some((batch, leaf)) = place {
+            verdict.record = verdict.records.get(batch).cloned();
+            let detail = format!("{name} {digest}, leaf {leaf} of batch {batch} in the bundle");
+            return Ok(Line { name: FILE_CHECK.to_owned(), passed: true, detail });
+        }
+        tried.push(format!("{name} {digest}"));
+    }
+    let detail = format!("the bundle has no leaf with its digest ({})", tried.join(", "));
+    Ok(Line { name: FILE_CHECK.to_owned(), passed: false, detail })
+}
+
+fn compare(file: &Path, subject: &Subject, common: &Common) -> anyhow::Result<Line> {
     let algorithm = algorithm(&subject.algorithm)?;
     let digest = of_file(file, algorithm, common.output()).context("the file that was stamped")?;
     let passed = digest == subject.digest;
@@ -151,6 +177,9 @@ fn readable(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verd
             None => format!("INVALID: {what}\n"),
         },
     };
+    if verdict.valid && verdict.record.is_none() {
+        text = readable_of_many(&question.receipt.display().to_string(), verdict);
+    }
     for line in lines {
         let mark = if line.passed { "ok" } else { "FAILED" };
         text.push_str(&format!("  {:<11} {mark:<6}  {}\n", line.name, line.detail));
@@ -163,6 +192,21 @@ fn readable(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verd
         }
     }
     text
+}
+
+/// The first line about what holds no record, or many.
+fn readable_of_many(what: &str, verdict: &Verdict) -> String {
+    let height = verdict.header.as_ref().map_or(0, |header| header.height.get());
+    match verdict.records.as_slice() {
+        [] => format!("VALID: {what}: block {height} is final\n"),
+        [first, .., last] => format!(
+            "VALID: {what}: {} batches, anchored from {} to {}\n",
+            verdict.records.len(),
+            time(first.time_ms),
+            time(last.time_ms)
+        ),
+        [one] => format!("VALID: {what} was anchored at {} in block {}\n", time(one.time_ms), one.height),
+    }
 }
 
 fn trust(anchor: &Anchor, trust: Trust) -> String {
@@ -211,5 +255,7 @@ fn as_json(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verdi
         "trust": trust,
         "warnings": verdict.warnings,
         "record": record,
+        "records": verdict.records.len(),
+        "height": verdict.header.as_ref().map(|header| header.height.get()),
     })
 }

@@ -5,20 +5,21 @@ use std::time::{Duration, Instant};
 
 use cairn_p2p::Command;
 use cairn_rpc::{
-    Answer, At, Backend, Fault, FinalBlock, FinalTx, MempoolInfo, NetInfo, NodeAbout, NodeStatus, ParamsAt,
-    PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage, SubmitState, Submitted, Trust,
-    TxLookup, ValidatorsAt, Verdict,
+    AnchorLog, Answer, At, Backend, Fault, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, NetInfo,
+    NodeAbout, NodeStatus, ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage,
+    StoredBlock, SubmitState, Submitted, Trust, TxLookup, ValidatorsAt, Verdict,
 };
 use cairn_types::identity::Identity;
 use cairn_types::{
-    Address, AuthenticatedTx, Block, CommitCert, Epoch, Header, Height, ProofId, Record, SignedTransaction,
-    TxId, Verified,
+    Address, AuthenticatedTx, Block, CommitCert, Epoch, Hash, Header, Height, ProofId, Record,
+    SignedTransaction, TxId, Verified,
 };
 use tokio::sync::{oneshot, watch};
 
 use super::clock::now_ms;
 use super::context::Context;
 use super::faults::{fault_of_shape, fault_of_state};
+use super::notary::{self, Notary};
 use super::reads;
 use super::sync::Sync;
 use super::transactions::{Admitted, Origin, Transactions};
@@ -33,13 +34,19 @@ pub(crate) struct NodeBackend {
     context: Arc<Context>,
     transactions: Arc<Transactions>,
     sync: Arc<Sync>,
+    notary: Arc<Notary>,
     about: NodeAbout,
     started: Instant,
 }
 
 impl NodeBackend {
     /// The backend of a running node.
-    pub(crate) fn new(context: Arc<Context>, transactions: Arc<Transactions>, sync: Arc<Sync>) -> Self {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        transactions: Arc<Transactions>,
+        sync: Arc<Sync>,
+        notary: Notary,
+    ) -> Self {
         let about = NodeAbout {
             chain: context.chain,
             chain_name: context.genesis.name.clone(),
@@ -48,7 +55,8 @@ impl NodeBackend {
             validator: context.signer.as_ref().map(|signer| signer.address),
             admission: context.genesis.admission,
         };
-        Self { context, transactions, sync, about, started: Instant::now() }
+        let notary = Arc::new(notary);
+        Self { context, transactions, sync, notary, about, started: Instant::now() }
     }
 
     /// Runs a read of the state off the async threads.
@@ -286,6 +294,27 @@ impl Backend for NodeBackend {
 
     fn receipt(&self, seq: u64, form: ReceiptForm) -> Answer<'_, Option<String>> {
         self.read(move |context| reads::receipt(context, seq, form))
+    }
+
+    fn receipts(&self, seqs: Vec<u64>, form: ReceiptForm, at: Option<At>) -> Answer<'_, Option<String>> {
+        self.read(move |context| notary::receipts(context, &seqs, form, at))
+    }
+
+    fn consistency(&self, log: AnchorLog, first: u64, second: u64) -> Answer<'_, Option<Vec<Hash>>> {
+        self.read(move |context| notary::consistency(context, log, first, second))
+    }
+
+    fn log_path(&self, log: AnchorLog, seq: u64, size: u64) -> Answer<'_, Option<Vec<Hash>>> {
+        self.read(move |context| notary::path(context, log, seq, size))
+    }
+
+    fn log_checkpoint(&self, at: At) -> Answer<'_, Option<LogCheckpoint>> {
+        let notary = Arc::clone(&self.notary);
+        self.read(move |context| notary.checkpoint(context, at))
+    }
+
+    fn blocks(&self, from: Height, limit: usize, bytes_max: usize) -> Answer<'_, Vec<StoredBlock>> {
+        self.read(move |context| notary::blocks(context, from, limit, bytes_max))
     }
 
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict> {

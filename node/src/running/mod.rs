@@ -10,6 +10,7 @@ mod faults;
 mod inbound;
 mod metrics;
 mod network;
+mod notary;
 mod opening;
 mod pending;
 mod reads;
@@ -62,7 +63,8 @@ pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
     let interfaces = runtime("rpc", 2)?;
     let mut registry = Registry::default();
     let running = start(&home, &config, opened, &networks, &mut registry)?;
-    let served = serve(&config, &running, registry, &interfaces);
+    let notary = notary::Notary::open(&home, &running.context);
+    let served = notary.and_then(|notary| serve(&config, &running, notary, registry, &interfaces));
     let outcome = served.and_then(|bound| networks.block_on(until_stopped(&running.context, bound)));
     running.context.shutdown.cancel();
     // Networking may have ended by itself.
@@ -228,6 +230,7 @@ async fn expire(context: Arc<Context>) {
 fn serve(
     config: &Config,
     running: &Running,
+    notary: notary::Notary,
     mut registry: Registry,
     interfaces: &Runtime,
 ) -> anyhow::Result<cairn_rpc::Bound> {
@@ -236,6 +239,7 @@ fn serve(
         Arc::clone(&running.context),
         Arc::clone(&running.transactions),
         Arc::clone(&running.sync),
+        notary,
     );
     let rpc = cairn_rpc::RpcConfig {
         listen: config.rpc.listen,

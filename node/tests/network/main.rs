@@ -1,8 +1,10 @@
 //! Networks of real processes: real binaries, RocksDB, sockets and post-quantum signatures. Each test has a
 //! directory and ports of its own, and ends by checking what must never happen (`cairn_testnet::invariants`).
 
+mod audits;
 mod cluster;
 mod crashes;
 mod followers;
 mod homes;
+mod receipts;
 mod refusals;
