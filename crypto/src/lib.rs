@@ -12,6 +12,7 @@
 mod fault;
 mod key_pair;
 mod keystore;
+mod node_record;
 mod note_key;
 mod signature;
 mod simulated;

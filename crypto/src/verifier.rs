@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use cairn_types::certificate::{BallotCert, CertFault, Phase};
 use cairn_types::message::{Ballot, Carried};
-use cairn_types::node_record::{
-    NODE_ADDRESSES_MAX, NODE_RECORD_BYTES_MAX, NODE_RECORD_LIFE_MAX_MS, SignedNodeRecord,
-};
+use cairn_types::node_record::{NODE_RECORD_LIFE_MAX_MS, SignedNodeRecord};
 use cairn_types::signing::Tag;
 use cairn_types::{
     AuthenticatedTx, BlockCert, BlockId, ChainId, CommitCert, CommitVote, Epoch, Hash, Message, Proposal,
@@ -18,6 +16,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use crate::fault::{CertKind, MessageFault};
+use crate::node_record::check_record_sizes;
 use crate::signature::{SignatureFault, verify};
 use crate::simulated::{missing_bytes, verify_simulated};
 use crate::transaction::{TransactionFault, authenticated, check_structure, verify_signatures};
@@ -33,8 +32,6 @@ const TRANSACTIONS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(32_768).expect("
 /// Validator sets whose digests are remembered: those of the previous, the current and the next epoch,
 /// and one that a receipt or catch-up is looking at.
 const SETS_REMEMBERED: usize = 4;
-/// Bytes of a PeerId, at most: an identity multihash of an Ed25519 key has 38, a SHA-256 one 34.
-const PEER_ID_BYTES_MAX: usize = 64;
 
 /// Checks signatures for one chain, each at most once: good verdicts are remembered in bounded memories,
 /// keyed by the full bytes and the public keys they were checked against. Shared between threads as `&self`.
@@ -594,24 +591,6 @@ fn check_entry(view: View, certified: View, tc: Option<&Arc<TimeoutCert>>) -> Re
         None if certified != expected => Err(MessageFault::TimeoutCertMissing { view, certified, expected }),
         _ => Ok(()),
     }
-}
-
-fn check_record_sizes(signed: &SignedNodeRecord) -> Result<(), MessageFault> {
-    let record = &signed.record;
-    let bytes = encode(signed).len();
-    let why = if bytes > NODE_RECORD_BYTES_MAX {
-        format!("{bytes} bytes; expected at most {NODE_RECORD_BYTES_MAX}")
-    } else if [&record.mesh_peer, &record.public_peer].iter().any(|peer| peer.len() > PEER_ID_BYTES_MAX) {
-        format!("a peer id is longer than {PEER_ID_BYTES_MAX} bytes")
-    } else if [&record.mesh_addresses, &record.public_addresses]
-        .iter()
-        .any(|it| it.len() > NODE_ADDRESSES_MAX)
-    {
-        format!("more than {NODE_ADDRESSES_MAX} addresses for one swarm")
-    } else {
-        return Ok(());
-    };
-    Err(MessageFault::NodeRecord { why })
 }
 
 #[cfg(test)]

@@ -193,9 +193,11 @@ fn verify(world: &World, message: Message) -> Result<Option<Input>, String> {
 
 fn body_bytes(world: &World, message: &Message) -> u64 {
     match message {
-        Message::Proposal(it) => 1 + block_bytes(world, &it.block) + 2 + SIGNATURE_BYTES,
+        Message::Proposal(it) => {
+            1 + block_bytes(world, &it.block) + 2 + u64::from(it.tc.is_some()) + SIGNATURE_BYTES
+        }
         Message::Vote(_) | Message::CommitVote(_) => 1 + 8 + 8 + 32 + 2 + SIGNATURE_BYTES,
-        Message::Timeout(_) => 1 + 8 + 8 + 8 + 2 + 2 + SIGNATURE_BYTES,
+        Message::Timeout(it) => 1 + 8 + 8 + 8 + 2 + 2 + u64::from(it.tc.is_some()) + SIGNATURE_BYTES,
         Message::Status(_) => 1 + 48,
         Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_) => 1,
     }
