@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_types::certificate::Phase;
+use cairn_types::evidence::Pair;
 use cairn_types::message::{Ballot, Carried};
 use cairn_types::signing::{Tag, block_preimage, timeout_preimage};
 use cairn_types::{
-    Block, BlockCert, BlockId, CertifiedBlock, ChainId, CommitCert, CommitVote, Epoch, Header, Height,
-    Message, Proposal, QuorumCert, Signature, Slot, Status, Timeout, TimeoutCert, TimeoutEntry,
-    ValidatorIndex, View, Vote,
+    Block, BlockCert, BlockId, CertifiedBlock, ChainId, CommitCert, CommitVote, Conflict, Epoch, EpochProof,
+    Evidence, Header, Height, Message, Proposal, QuorumCert, Signature, Slot, Status, Timeout, TimeoutCert,
+    TimeoutEntry, ValidatorIndex, View, Vote,
 };
 
 /// One request to the driver. They are to be carried out in order.
@@ -47,12 +49,24 @@ pub enum Action {
     },
     /// Make these blocks final, oldest first. Each block of the chain comes exactly once, heights contiguous.
     Commit(Vec<CertifiedBlock>),
+    /// Make these blocks final like `Commit`, the epoch's last block included, sync them together with the
+    /// epoch's commit proof, and go on with a new replica of the next epoch. This one is over.
+    EndEpoch(EpochEnd),
     /// A certificate was formed here: its parts were verified, it need not be verified again.
     Formed(Formed),
     /// A validator signed two different things where one is allowed.
     Accuse(Equivocation),
     /// Stop the node: going on could do harm. The sentence is for its operator.
     Halt(Fatal),
+}
+
+/// The end of an epoch (rule E).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The blocks that become final, oldest first; the last one is the epoch's last.
+    pub blocks: Vec<CertifiedBlock>,
+    /// What proves it to everyone, and what the next epoch starts from.
+    pub proof: Arc<EpochProof>,
 }
 
 /// What makes a replica stop for good.
@@ -96,6 +110,7 @@ pub enum Outgoing {
     TimeoutCert(Arc<TimeoutCert>),
     CommitCert(Arc<CommitCert>),
     Status(Status),
+    EpochProof(Arc<EpochProof>),
 }
 
 impl Outgoing {
@@ -113,9 +128,11 @@ impl Outgoing {
             Self::Timeout { epoch, view, high_qc_view, .. } => {
                 timeout_preimage(chain, *epoch, *view, *high_qc_view)
             }
-            Self::Certificate(_) | Self::TimeoutCert(_) | Self::CommitCert(_) | Self::Status(_) => {
-                return None;
-            }
+            Self::Certificate(_)
+            | Self::TimeoutCert(_)
+            | Self::CommitCert(_)
+            | Self::Status(_)
+            | Self::EpochProof(_) => return None,
         })
     }
 
@@ -149,6 +166,7 @@ impl Outgoing {
             Self::TimeoutCert(certificate) => Message::TimeoutCert(certificate),
             Self::CommitCert(certificate) => Message::CommitCert(certificate),
             Self::Status(status) => Message::Status(status),
+            Self::EpochProof(proof) => Message::EpochProof(proof),
         }
     }
 }
@@ -212,6 +230,31 @@ impl Equivocation {
             Self::Timeouts { first, .. } => first.validator,
         }
     }
+
+    /// What to bring on chain. `None` when the two say the same, which is no offence.
+    pub fn evidence(&self) -> Option<Evidence> {
+        let (epoch, view, conflict) = match self {
+            Self::Proposals(one, other) => {
+                let said = |it: &SignedHeader| (it.header.id(), it.signature.clone());
+                let pair = Pair::new(said(one), said(other))?;
+                (one.header.epoch, one.header.view, Conflict::Proposals(pair))
+            }
+            Self::Votes(one, other) => (one.epoch, one.view, Conflict::Votes(blocks(one, other)?)),
+            Self::CommitVotes(one, other) => {
+                (one.epoch, one.view, Conflict::CommitVotes(blocks(one, other)?))
+            }
+            Self::Timeouts { epoch, view, first, second } => {
+                let said = |it: &TimeoutEntry| (it.high_qc_view, it.signature.clone());
+                (*epoch, *view, Conflict::Timeouts(Pair::new(said(first), said(second))?))
+            }
+        };
+        Some(Evidence { epoch, view, validator: self.validator(), conflict })
+    }
+}
+
+fn blocks<P: Phase>(one: &Ballot<P>, other: &Ballot<P>) -> Option<Pair<BlockId>> {
+    let said = |it: &Ballot<P>| (it.block, it.signature.clone());
+    Pair::new(said(one), said(other))
 }
 
 /// The signed part of a proposal.

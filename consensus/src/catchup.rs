@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use cairn_types::{Block, BlockCert, BlockId, CertifiedBlock, CommitCert, Header, ValidatorIndex, View};
+use cairn_types::{
+    Block, BlockCert, BlockId, CertifiedBlock, CommitCert, EpochProof, Header, ValidatorIndex, View,
+};
 
-use crate::action::{Action, CatchUp, Fatal, TimerKind};
+use crate::action::{Action, CatchUp, EpochEnd, Fatal, TimerKind};
 use crate::reject::Reject;
 use crate::replica::Replica;
 use crate::tree::{Path, Tip};
@@ -85,12 +87,15 @@ impl Replica {
     /// Asks for whatever is missing below the certified blocks that matter, and for range sync when that is much.
     pub(crate) fn pursue(&mut self) {
         let mut needs = Vec::new();
-        if let Some(certificate) = self.pending_commit().cloned() {
-            self.pursue_commit(&certificate, &mut needs);
+        if let Some((goal, certificate)) = self.goal() {
+            self.pursue_commit(goal, &certificate, &mut needs);
         }
         let justify = self.proposals.iter().filter_map(|proposal| proposal.justify.inline());
         let mut targets: Vec<BlockCert> = justify.cloned().collect();
         targets.push(self.high_qc.clone());
+        if self.epoch_proof.is_some() {
+            targets.clear(); // nothing above the epoch's last block is needed
+        }
         for target in targets {
             if let Path::Missing(id, height) = self.tree.path(target.block())
                 && !self.is_deep(height)
@@ -113,15 +118,18 @@ impl Replica {
 
     fn pursue_commit(
         &mut self,
+        goal: BlockId,
         certificate: &Arc<CommitCert>,
         needs: &mut Vec<(BlockId, View, Vec<ValidatorIndex>)>,
     ) {
-        let Path::Missing(id, height) = self.tree.path(certificate.block) else {
+        let Path::Missing(id, height) = self.tree.path(goal) else {
             self.catching_up = false;
             return;
         };
-        let target = self.tree.get(&certificate.block).map(|block| block.header().height);
-        let Some(to) = target.filter(|_| self.is_deep(height)) else {
+        let proven = self.epoch_proof.as_ref().and_then(|proof| proof.last_block().ok());
+        let target = proven.or_else(|| self.tree.get(&goal).map(|block| block.header()));
+        let target = target.map(|header| header.height);
+        let Some(to) = target.filter(|to| self.is_deep(height.or(Some(*to)))) else {
             needs.push((id, certificate.view, certificate.signer_indexes().collect()));
             return;
         };
@@ -130,7 +138,7 @@ impl Replica {
             self.out.actions.push(Action::CatchUp(CatchUp {
                 from: self.tree.tip().height.next(),
                 to,
-                block: certificate.block,
+                block: goal,
                 certificate: Arc::clone(certificate),
             }));
         }
@@ -149,21 +157,32 @@ impl Replica {
         }
     }
 
+    /// The final block to commit up to, with what makes it final.
+    pub(crate) fn goal(&self) -> Option<(BlockId, Arc<CommitCert>)> {
+        if let Some(proof) = &self.epoch_proof
+            && let Ok(last) = proof.last_block()
+        {
+            return Some((last.id(), Arc::clone(&proof.certificate)));
+        }
+        self.pending_commit().map(|certificate| (certificate.block, Arc::clone(certificate)))
+    }
+
     /// The highest commit certificate, while its block is not committed here.
     pub(crate) fn pending_commit(&self) -> Option<&Arc<CommitCert>> {
         self.commit_cert.as_ref().filter(|certificate| certificate.view > self.tree.tip().view)
     }
 
-    /// F: commits the certified block and its uncommitted ancestors once all of them are executed.
+    /// F: commits the certified block and its uncommitted ancestors once all of them are executed; where the
+    /// epoch ends among them, up to its end (E).
     pub(crate) fn try_commit(&mut self) {
-        let Some(certificate) = self.pending_commit().cloned() else { return };
-        let blocks = match self.tree.path(certificate.block) {
+        let Some((goal, certificate)) = self.goal() else { return };
+        let mut blocks = match self.tree.path(goal) {
             Path::Missing(..) => return,
             Path::Linked(blocks) => blocks,
             Path::Fork => {
                 let tip = self.tree.tip();
                 let (tip, height) = (tip.id, tip.height);
-                self.halt(Fatal::Fork { id: certificate.block, view: certificate.view, tip, height });
+                self.halt(Fatal::Fork { id: goal, view: certificate.view, tip, height });
                 return;
             }
         };
@@ -172,6 +191,8 @@ impl Replica {
             self.halt(Fatal::FinalBlockInvalid { id, height, view: certificate.view });
             return;
         }
+        let end = blocks.iter().position(|block| block.header().ends_epoch());
+        let carriers = end.map(|at| blocks.split_off(at.saturating_add(1)));
         if !blocks.iter().all(|block| self.tree.is_executed(&block.id())) {
             return;
         }
@@ -179,8 +200,39 @@ impl Replica {
         let header = last.header().clone();
         let certified =
             blocks.into_iter().map(|block| CertifiedBlock { block, certificate: Arc::clone(&certificate) });
-        self.out.actions.push(Action::Commit(certified.collect()));
+        let certified: Vec<CertifiedBlock> = certified.collect();
+        match carriers {
+            None => self.out.actions.push(Action::Commit(certified)),
+            Some(carriers) => self.end_epoch(certified, &header, &carriers, certificate),
+        }
         self.set_tip(&header);
+    }
+
+    /// E: the epoch's last block is final, by its own certificate or a carrier's.
+    fn end_epoch(
+        &mut self,
+        blocks: Vec<CertifiedBlock>,
+        last: &Header,
+        carriers: &[Arc<Block>],
+        certificate: Arc<CommitCert>,
+    ) {
+        let known = self.epoch_proof.clone();
+        let proof = known.unwrap_or_else(|| {
+            let headers = std::iter::once(last).chain(carriers.iter().map(|block| block.header()));
+            Arc::new(EpochProof { headers: headers.cloned().collect(), certificate })
+        });
+        self.out.actions.push(Action::EndEpoch(EpochEnd { blocks, proof }));
+        self.over = true;
+    }
+
+    /// E: the proof of this epoch's end, from someone who is past it. Its blocks may still be missing here.
+    pub(crate) fn on_epoch_proof(&mut self, proof: &Arc<EpochProof>) -> Result<(), Reject> {
+        self.check_epoch(proof.epoch())?;
+        if self.epoch_proof.is_some() || proof.last_block().is_err() {
+            return Err(Reject::Known);
+        }
+        self.epoch_proof = Some(Arc::clone(proof));
+        Ok(())
     }
 
     fn set_tip(&mut self, header: &Header) {
@@ -210,6 +262,7 @@ impl Replica {
         self.learn_commit_cert(certificate);
         self.set_tip(header);
         self.timers.disarm(TimerKind::Repair);
+        self.over = header.ends_epoch();
         Ok(())
     }
 
@@ -218,7 +271,7 @@ impl Replica {
     pub(crate) fn kept(&self) -> Vec<BlockId> {
         let ends = self.proposals.iter().map(|proposal| proposal.block.id());
         let ends = ends.chain([self.high_qc.block()]);
-        let ends = ends.chain(self.pending_commit().map(|certificate| certificate.block));
+        let ends = ends.chain(self.goal().map(|(goal, _)| goal));
         ends.filter(|end| matches!(self.tree.path(*end), Path::Linked(_))).collect()
     }
 }

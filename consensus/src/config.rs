@@ -25,6 +25,9 @@ pub struct Config {
     /// before. The header rather than its id, because the first block's height and time are measured
     /// against it.
     pub root: Header,
+    /// Whether the root became final through a carrier, so that no certificate names it: the epoch then begins
+    /// with a block at once (rule E).
+    pub root_is_carried: bool,
 }
 
 impl Config {

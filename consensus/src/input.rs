@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cairn_types::{
-    Block, BlockCert, BlockId, CommitCert, CommitVote, Header, Proposal, Status, Timeout, TimeoutCert,
-    ValidatorIndex, Verified, View, Vote,
+    Block, BlockCert, BlockId, CommitCert, CommitVote, EpochProof, Header, Proposal, Status, Timeout,
+    TimeoutCert, ValidatorIndex, Verified, View, Vote,
 };
 
 use crate::action::Timer;
@@ -28,6 +28,8 @@ pub enum Input {
     TimeoutCert(Verified<Arc<TimeoutCert>>),
     /// A commit certificate.
     CommitCert(Verified<Arc<CommitCert>>),
+    /// The proof that this epoch has ended.
+    EpochProof(Verified<Arc<EpochProof>>),
     /// Where a validator says it stands: a hint that may only cause an answer.
     Status {
         /// Who says so.
@@ -67,7 +69,8 @@ pub enum Input {
         /// The block.
         block: Arc<Block>,
     },
-    /// Range sync has applied and synced the chain up to this block (the answer to `CatchUp`).
+    /// Range sync has applied and synced the chain up to this block of the epoch (the answer to `CatchUp`). Where
+    /// it went beyond the epoch's end, the replica is to be replaced by one of the state's epoch instead.
     Committed {
         /// The new committed block.
         header: Header,

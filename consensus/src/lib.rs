@@ -38,8 +38,17 @@
 //!   commit vote and timeout (with the `high_qc` of now), and a status; whoever is ahead answers a lower peer,
 //!   so many times per period, with its QC, TC and commit certificate.
 //!
-//! Every message names its epoch; one of another epoch is refused without blame. Changing epochs (rule E) is not
-//! part of this version.
+//! - **E** (epoch) a block `e` with `next_validators != validators` ends its epoch; it holds the transaction that
+//!   changed validators, parameters or protocol. Its same-epoch descendants are its *carriers*: no transactions, everything else
+//!   of `e` repeated, never part of the chain; they are proposed, voted and commit-voted for like any block. A commit
+//!   certificate of `e` or of a carrier commits up to `e` and no further ([`Action::EndEpoch`]); with the headers from `e` to its
+//!   block it is the epoch's *commit proof*, and the next epoch's certificate of view 0. The replica is over then, and
+//!   the driver makes the next epoch's, with root `e`, once the proof and the blocks up to `e` are synced: so `D` never
+//!   names an epoch that a power cut could take back. When `e` was committed through a carrier, the next epoch begins
+//!   with a block at once, for no receipt may use a carrier's header.
+//!
+//! Every message names its epoch; one of another epoch is refused without blame, and nothing of it is counted. What it calls for
+//! is [`across`]: the commit proof is asked for, or answered with.
 //!
 //! # Pressing on
 //!
@@ -76,6 +85,7 @@ mod action;
 mod catchup;
 mod certify;
 mod config;
+mod epochs;
 mod input;
 mod judge;
 mod pacemaker;
@@ -90,8 +100,11 @@ mod step;
 mod tally;
 mod tree;
 
-pub use action::{Action, CatchUp, Equivocation, Fatal, Formed, Outgoing, SignedHeader, Timer, TimerKind};
+pub use action::{
+    Action, CatchUp, EpochEnd, Equivocation, Fatal, Formed, Outgoing, SignedHeader, Timer, TimerKind,
+};
 pub use config::{CommittedTip, Config, RecoverFault, Recovered, named_certificates};
+pub use epochs::{Across, across};
 pub use input::{BlockVerdict, Input};
 pub use reject::{Blame, Reject};
 pub use replica::Replica;

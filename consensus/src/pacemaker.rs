@@ -58,11 +58,27 @@ pub(crate) fn view_timeout(params: &Params, k: u32) -> Duration {
 impl Replica {
     /// The work predicate: whether there is a reason to press on with this view.
     pub(crate) fn has_work(&self) -> bool {
-        self.pool_work || self.has_uncommitted_work() || self.view_has_begun()
+        self.pool_work || self.has_uncommitted_work() || self.owes_first_block() || self.view_has_begun()
+    }
+
+    /// E: the last commit was through a carrier, whose headers serve no receipt: a block of this epoch must follow.
+    pub(crate) fn owes_first_block(&self) -> bool {
+        self.config.root_is_carried
+            && self.tree.tip().height == self.config.root.height
+            && self.goal().is_none()
+    }
+
+    /// E: nothing but carriers may follow `high_qc`'s block.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.epoch_proof.is_some()
+            || self.tree.get(&self.high_qc.block()).is_some_and(|block| block.header().ends_epoch())
     }
 
     /// A block up to `high_qc`'s that is not known to be final, and is not empty, ends its epoch, or is not held.
     pub(crate) fn has_uncommitted_work(&self) -> bool {
+        if self.epoch_proof.is_some() {
+            return false; // final already; its blocks are being fetched
+        }
         let is_final = self.pending_commit().map(|certificate| (certificate.view, certificate.block));
         if is_final.is_some_and(|(view, _)| view >= self.high_qc.view()) {
             return false;

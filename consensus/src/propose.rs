@@ -68,7 +68,10 @@ impl Replica {
 
     /// Whether an empty block has a reason in this view.
     fn may_be_empty(&self) -> bool {
-        self.leading.heartbeat || (self.leading.finish_due && self.has_uncommitted_work())
+        let owes = self.owes_first_block();
+        self.leading.heartbeat
+            || (self.leading.finish_due && (self.has_uncommitted_work() || owes))
+            || (owes && self.high_qc.view() == View::ZERO) // E: at once
     }
 
     /// Asks for a payload when this replica leads, has a reason and nothing stands in the way.
@@ -77,9 +80,10 @@ impl Replica {
         if !self.leads() || waits || !may_propose(&self.record, self.view) {
             return;
         }
-        if self.leading.refused || !(self.pool_work || self.may_be_empty()) {
+        let has_payload = self.pool_work && !self.is_ending(); // E: a carrier holds none
+        if self.leading.refused || !(has_payload || self.may_be_empty()) {
             let armed = self.leading.finish_due || self.timers.is_armed(TimerKind::Finish);
-            if !armed && self.has_uncommitted_work() {
+            if !armed && (self.has_uncommitted_work() || self.owes_first_block()) {
                 let quarter_ms = self.config.params.timeout_base_ms >> 2;
                 self.set_timer(TimerKind::Finish, Duration::from_millis(quarter_ms.max(1)));
             }

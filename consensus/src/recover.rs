@@ -62,6 +62,8 @@ impl Replica {
             high_qc,
             high_tc,
             commit_cert: None,
+            epoch_proof: None,
+            over: false,
             tree,
             votes: Tally::new(),
             commit_votes: Tally::new(),

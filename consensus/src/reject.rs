@@ -76,6 +76,8 @@ pub enum Reject {
     NotStarted,
     #[error("the replica has stopped for good")]
     Halted,
+    #[error("epoch {epoch} is over; the replica of the next one is to be asked")]
+    EpochOver { epoch: Epoch },
 }
 
 impl Reject {
@@ -94,7 +96,8 @@ impl Reject {
             | Self::NotChecking { .. }
             | Self::TimerReplaced
             | Self::NotStarted
-            | Self::Halted => Blame::Nobody,
+            | Self::Halted
+            | Self::EpochOver { .. } => Blame::Nobody,
             Self::WrongHeight { .. } | Self::TimeNotRising { .. } | Self::TooManyBlocks { .. } => {
                 Blame::Signer
             }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cairn_types::certificate::{First, Second};
 use cairn_types::safety::SafetyRecord;
 use cairn_types::{
-    Block, BlockCert, BlockId, CommitCert, Epoch, Hash, Height, Proposal, TimeoutCert, ValidatorIndex, View,
+    Block, BlockCert, BlockId, CommitCert, Epoch, EpochProof, Hash, Height, Proposal, TimeoutCert,
+    ValidatorIndex, View,
 };
 
 use crate::action::{Timer, TimerKind};
@@ -31,6 +32,10 @@ pub struct Replica {
     pub(crate) high_tc: Option<Arc<TimeoutCert>>,
     /// The highest commit certificate seen; its block may still be missing here.
     pub(crate) commit_cert: Option<Arc<CommitCert>>,
+    /// The proof that this epoch has ended, learnt before all of its blocks were committed here.
+    pub(crate) epoch_proof: Option<Arc<EpochProof>>,
+    /// The epoch's last block is committed: nothing of this epoch is signed or looked at any more.
+    pub(crate) over: bool,
     pub(crate) tree: Tree,
     pub(crate) votes: Tally<First>,
     pub(crate) commit_votes: Tally<Second>,
@@ -68,6 +73,9 @@ impl Replica {
         if self.halted {
             return Err(Reject::Halted);
         }
+        if self.over {
+            return Err(Reject::EpochOver { epoch: self.epoch() });
+        }
         if self.started == matches!(input, Input::Start) {
             return Err(if self.started { Reject::Known } else { Reject::NotStarted });
         }
@@ -86,6 +94,7 @@ impl Replica {
             Input::Certificate(certificate) => self.on_certificate(&certificate),
             Input::TimeoutCert(certificate) => self.on_timeout_cert(&certificate),
             Input::CommitCert(certificate) => self.on_commit_cert(&certificate),
+            Input::EpochProof(proof) => self.on_epoch_proof(&proof),
             Input::Status { from, status } => self.on_status(from, &status),
             Input::Connected(peer) => self.on_connected(peer),
             Input::Work(work) => self.on_work(work),
@@ -117,6 +126,9 @@ impl Replica {
     fn settle(&mut self) {
         self.start_checks();
         self.try_commit();
+        if self.over {
+            return;
+        }
         self.pursue();
         self.try_vote();
         self.arm_timers();
@@ -167,6 +179,11 @@ impl Replica {
     /// The record `D` as it will be once the steps given out so far are durable.
     pub const fn record(&self) -> &SafetyRecord {
         &self.record
+    }
+
+    /// Whether its epoch has ended here: a replica of the next epoch is to take over.
+    pub const fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Whether there is a reason to press on: the view timer runs.

@@ -1,6 +1,7 @@
 //! Whole networks in virtual time. `CAIRN_SEED=<n>` replays one seed, `CAIRN_SEEDS=<count>` plays more of them.
 
 mod cluster;
+mod epochs;
 mod rules;
 mod twins;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use cairn_types::certificate::CertFault;
 use cairn_types::message::CertReference;
-use cairn_types::{Address, BlockId, ChainId, Epoch, ValidatorIndex, View};
+use cairn_types::{Address, BlockId, ChainId, Epoch, EpochProofFault, ValidatorIndex, View};
 use thiserror::Error;
 
 use crate::signature::SignatureFault;
@@ -71,6 +71,8 @@ pub enum MessageFault {
     TimeoutCertUnneeded,
     #[error("the timeout certificate is of view {got}; expected view {expected}")]
     TimeoutCertView { got: View, expected: View },
+    #[error("the epoch's commit proof: {0}")]
+    EpochProof(#[from] EpochProofFault),
     #[error("the node record is malformed: {why}")]
     NodeRecord { why: String },
     #[error("the node record expires at {expires_ms} ms; expected between {now_ms} and {latest_ms}")]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use cairn_types::{
-    Address, AuthenticatedTx, KeyRef, PublicKey, SignedTransaction, TxFault, Verified, encode,
+    Address, AuthenticatedTx, ChainId, Evidence, KeyRef, Payload, PublicKey, SignedTransaction, TxFault,
+    Verified, encode,
 };
 use thiserror::Error;
 
@@ -27,10 +28,12 @@ pub enum TransactionFault {
     KeyRepeated { position: usize },
     #[error("the signature of key {position}: {fault}")]
     Signature { position: usize, fault: SignatureFault },
+    #[error("evidence: the accused's signature number {position}: {fault}")]
+    Evidence { position: usize, fault: SignatureFault },
 }
 
 /// Checks a transaction's shape and every signature under `keys`: the resolved key of each entry of
-/// `transaction.keys`, in order. `bytes` is the length of the canonical form. That the transaction is for
+/// `transaction.keys`, in order, and after them the key of the accused when it brings evidence. `bytes` is the length of the canonical form. That the transaction is for
 /// *this* chain is checked by [`crate::Verifier::transaction`], which knows the chain; that the keys may
 /// sign for the sender, by whoever resolved them.
 ///
@@ -61,7 +64,9 @@ pub(crate) fn check_structure(
     if signed.signatures.len() != expected {
         return Err(TxFault::SignatureCount { got: signed.signatures.len(), expected }.into());
     }
-    if keys.len() != expected {
+    let accused = usize::from(evidence_of(signed).is_some());
+    if keys.len() != expected.saturating_add(accused) {
+        let expected = expected.saturating_add(accused);
         return Err(TransactionFault::KeyCount { got: keys.len(), expected });
     }
     for (position, (reference, key)) in transaction.keys.iter().zip(keys).enumerate() {
@@ -72,8 +77,9 @@ pub(crate) fn check_structure(
             if inline != key {
                 return Err(TransactionFault::KeyMismatch { position });
             }
+            // A validator's key need not be its address's, once rotated: whoever resolved it knows the set.
             let (got, expected) = (inline.address(), transaction.sender);
-            if got != expected {
+            if got != expected && !transaction.may_use_validator_key() {
                 return Err(TransactionFault::InlineNotSender { position, got, expected });
             }
         }
@@ -88,6 +94,24 @@ pub(crate) fn verify_signatures(
     let preimage = signed.transaction.preimage();
     for (position, (key, signature)) in keys.iter().zip(&signed.signatures).enumerate() {
         verify(key, &preimage, signature).map_err(|fault| TransactionFault::Signature { position, fault })?;
+    }
+    match (evidence_of(signed), keys.last()) {
+        (Some(evidence), Some(accused)) => verify_evidence(evidence, signed.transaction.chain, accused),
+        _ => Ok(()),
+    }
+}
+
+fn evidence_of(signed: &SignedTransaction) -> Option<&Evidence> {
+    match &signed.transaction.payload {
+        Payload::Evidence(evidence) => Some(evidence),
+        _ => None,
+    }
+}
+
+fn verify_evidence(evidence: &Evidence, chain: ChainId, accused: &PublicKey) -> Result<(), TransactionFault> {
+    for (position, (preimage, signature)) in evidence.signed(chain).iter().enumerate() {
+        verify(accused, preimage, signature)
+            .map_err(|fault| TransactionFault::Evidence { position, fault })?;
     }
     Ok(())
 }

@@ -5,18 +5,16 @@ use std::sync::Arc;
 
 use cairn_types::certificate::{BallotCert, CertFault, Phase};
 use cairn_types::message::{Ballot, Carried};
-use cairn_types::node_record::{NODE_RECORD_LIFE_MAX_MS, SignedNodeRecord};
 use cairn_types::signing::Tag;
 use cairn_types::{
-    AuthenticatedTx, BlockCert, BlockId, ChainId, CommitCert, CommitVote, Epoch, Hash, Message, Proposal,
-    PublicKey, Signature, SignedTransaction, Timeout, TimeoutCert, TxFault, ValidatorIndex, ValidatorSet,
-    Verified, View, Vote, encode,
+    AuthenticatedTx, BlockCert, BlockId, ChainId, CommitCert, CommitVote, Epoch, EpochProof, Hash, Message,
+    Proposal, PublicKey, Signature, SignedTransaction, Timeout, TimeoutCert, TxFault, ValidatorIndex,
+    ValidatorSet, Verified, View, Vote, encode,
 };
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use crate::fault::{CertKind, MessageFault};
-use crate::node_record::check_record_sizes;
 use crate::signature::{SignatureFault, verify};
 use crate::simulated::{missing_bytes, verify_simulated};
 use crate::transaction::{TransactionFault, authenticated, check_structure, verify_signatures};
@@ -90,7 +88,7 @@ impl Certificate {
             Message::Certificate(certificate) => found.push(Self::Block(certificate.clone())),
             Message::TimeoutCert(certificate) => push_timeout(&mut found, Some(certificate)),
             Message::CommitCert(certificate) => found.push(Self::Commit(Arc::clone(certificate))),
-            Message::Vote(_) | Message::CommitVote(_) | Message::Status(_) => {}
+            Message::Vote(_) | Message::CommitVote(_) | Message::Status(_) | Message::EpochProof(_) => {}
         }
         found
     }
@@ -274,6 +272,21 @@ impl Verifier {
         Ok(verified(certificate))
     }
 
+    /// Checks the commit proof of the set's epoch.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn epoch_proof(
+        &self,
+        set: &ValidatorSet,
+        proof: Arc<EpochProof>,
+    ) -> Result<Verified<Arc<EpochProof>>, MessageFault> {
+        check_epoch(set, proof.epoch())?;
+        proof.check_shape(self.chain, set)?;
+        self.check_ballot_cert(set, CertKind::Commit, &proof.certificate)?;
+        Ok(verified(proof))
+    }
+
     /// Checks whichever certificate this is.
     ///
     /// # Errors
@@ -342,33 +355,6 @@ impl Verifier {
                 .map_err(|fault| TransactionFault::Signature { position, fault })?;
         }
         Ok(authenticated(signed, bytes, keys))
-    }
-
-    /// Checks a validator's node record at the time `now_ms`.
-    ///
-    /// # Errors
-    /// Another chain, a signer outside the set, sizes or expiry out of bounds, or a bad signature.
-    pub fn node_record(
-        &self,
-        set: &ValidatorSet,
-        now_ms: u64,
-        signed: SignedNodeRecord,
-    ) -> Result<Verified<SignedNodeRecord>, MessageFault> {
-        let record = &signed.record;
-        if record.chain != self.chain {
-            return Err(MessageFault::WrongChain { got: record.chain, expected: self.chain });
-        }
-        check_record_sizes(&signed)?;
-        let latest_ms = now_ms.saturating_add(NODE_RECORD_LIFE_MAX_MS);
-        if record.expires_ms <= now_ms || record.expires_ms > latest_ms {
-            let expires_ms = record.expires_ms;
-            return Err(MessageFault::NodeRecordExpiry { expires_ms, now_ms, latest_ms });
-        }
-        let unknown = MessageFault::UnknownAddress { address: record.address, epoch: set.epoch() };
-        let validator = set.index_of(&record.address).ok_or(unknown)?;
-        self.check_signature(key_of(set, validator)?, &record.preimage(), &signed.signature)
-            .map_err(|fault| MessageFault::Signature { validator, fault })?;
-        Ok(verified(signed))
     }
 
     /// Remembers a certificate that our own replica formed from votes this verifier had checked, so that
@@ -510,7 +496,7 @@ impl Verifier {
             .map_err(|fault| MessageFault::CertificateSignature { kind, validator, fault })
     }
 
-    fn check_signature(
+    pub(crate) fn check_signature(
         &self,
         key: &PublicKey,
         preimage: &[u8],
@@ -555,7 +541,7 @@ impl Verifier {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where checked messages become `Verified`")]
-fn verified<T>(value: T) -> Verified<T> {
+pub(crate) fn verified<T>(value: T) -> Verified<T> {
     Verified::assume(value)
 }
 
@@ -569,7 +555,7 @@ fn check_place(set: &ValidatorSet, epoch: Epoch, view: View) -> Result<(), Messa
     if view == View::ZERO { Err(MessageFault::ViewZero) } else { Ok(()) }
 }
 
-fn key_of(set: &ValidatorSet, index: ValidatorIndex) -> Result<&PublicKey, MessageFault> {
+pub(crate) fn key_of(set: &ValidatorSet, index: ValidatorIndex) -> Result<&PublicKey, MessageFault> {
     set.get(index)
         .map(|validator| &validator.key)
         .ok_or(MessageFault::UnknownValidator { index, count: set.count() })

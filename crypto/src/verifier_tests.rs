@@ -2,7 +2,7 @@ use super::*;
 use crate::key_pair::KeyPair;
 use cairn_types::certificate::{First, Second, TimeoutEntry};
 use cairn_types::message::CertReference;
-use cairn_types::node_record::NodeRecord;
+use cairn_types::node_record::{NODE_RECORD_LIFE_MAX_MS, NodeRecord, SignedNodeRecord};
 use cairn_types::{Block, Genesis, Params, QuorumCert, Scheme, Validator, decode};
 
 const ROOT: BlockId = BlockId::new(Hash([3; 32]));

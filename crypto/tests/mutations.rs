@@ -10,11 +10,15 @@ mod network;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use cairn_crypto::{Certificate, Verifier};
 use cairn_types::certificate::{First, Second};
 use cairn_types::node_record::SignedNodeRecord;
-use cairn_types::{BlockCert, Message, Scheme, Signature, TimeoutCert, View, Vote, decode, encode};
+use cairn_types::{
+    BlockCert, Message, Payload, Scheme, Signature, SignedTransaction, TimeoutCert, View, Vote, decode,
+    encode,
+};
 use network::{CHAIN, NOW_MS, Network, ROOT, block_id, opaque_parts};
 
 /// Inside a signature or key one byte in so many is changed, and the last ones all.
@@ -207,6 +211,7 @@ fn judge_message(net: &Network, known: &[Certificate], verifier: &Verifier, byte
         Message::Certificate(m) => verifier.block_cert(set, ROOT, m).is_ok(),
         Message::TimeoutCert(m) => verifier.timeout_cert(set, ROOT, m).is_ok(),
         Message::CommitCert(m) => verifier.commit_cert(set, m).is_ok(),
+        Message::EpochProof(m) => verifier.epoch_proof(set, m).is_ok(),
         Message::Status(_) => panic!("a signed message became a status"),
     };
     if good { Fate::Accepted } else { Fate::Refused }
@@ -287,6 +292,41 @@ fn a_changed_proposal_is_refused() {
         let message = Message::Proposal(net.proposal(6, &justify, &tc));
         let other = Message::Proposal(net.proposal(7, &justify, &later));
         Subject::of_messages(net, "Proposal", &message, &other).all(&encode(&other));
+    });
+}
+
+#[test]
+fn a_changed_epoch_proof_is_refused() {
+    for_both_schemes(|net| {
+        let message = Message::EpochProof(net.epoch_proof(5));
+        let other = Message::EpochProof(net.epoch_proof(6));
+        Subject::of_message(net, "EpochProof", &message).all(&encode(&other));
+    });
+}
+
+/// The accused's signatures are not those of the transaction: they too must be over exactly what is said.
+#[test]
+fn changed_evidence_is_refused() {
+    for_both_schemes(|net| {
+        let signed = net.evidence([1, 2]);
+        let keys = vec![net.set.validators()[0].key.clone(), net.set.validators()[2].key.clone()];
+        let judge = |verifier: &Verifier, bytes: &[u8]| {
+            let Ok(signed) = decode::<SignedTransaction>(bytes) else { return Fate::Undecodable };
+            let good = verifier.transaction(Arc::new(signed), bytes.len(), keys.clone()).is_ok();
+            if good { Fate::Accepted } else { Fate::Refused }
+        };
+        let Payload::Evidence(evidence) = &signed.transaction.payload else { panic!("evidence") };
+        let mut parts: Vec<_> = evidence.signed(CHAIN).map(|(_, it)| it.as_bytes().to_vec()).into();
+        parts.push(signed.signatures[0].as_bytes().to_vec());
+        parts.push(keys[0].as_bytes().to_vec());
+        Subject::new("Evidence", encode(signed.as_ref()), &parts, judge)
+            .all(&encode(net.evidence([1, 3]).as_ref()));
+        let swapped = vec![keys[0].clone(), net.set.validators()[1].key.clone()];
+        let bytes = encode(signed.as_ref()).len();
+        assert!(
+            Verifier::new(CHAIN).transaction(signed, bytes, swapped).is_err(),
+            "of another than the accused"
+        );
     });
 }
 

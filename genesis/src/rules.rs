@@ -11,17 +11,6 @@ use thiserror::Error;
 const NAME_CHARS_MAX: usize = 64;
 /// 9999-12-31T23:59:59.999Z: the last time that RFC 3339 can write.
 const TIME_MS_MAX: u64 = 253_402_300_799_999;
-/// A view cannot be shorter than a few disk syncs and network delays.
-const TIMEOUT_BASE_MS_MIN: u64 = 20;
-/// No duration of a network is longer than a day; keeps sums and doublings far from overflow.
-const DURATION_MS_MAX: u64 = 24 * 3_600 * 1_000;
-/// Room for one key, one signature and the largest proof; below it no transaction of its own kind would fit.
-const TRANSACTION_BYTES_MIN: u32 = 8 * 1_024;
-/// Blocks above this do not cross a wide network within a view.
-const BLOCK_BYTES_MAX: u32 = 16 << 20;
-/// Shorter than this, a client's clock and the chain's cannot agree on an expiry.
-const REPLAY_WINDOW_MS_MIN: u64 = 1_000;
-
 /// Why a genesis was refused. Each message names the field of the file.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each variant names its fields")]
@@ -102,32 +91,8 @@ fn within(name: &str, got: u64, low: u64, high: u64) -> Result<(), GenesisFault>
     if (low..=high).contains(&got) { Ok(()) } else { Err(field(name, got, format!("{low} to {high}"))) }
 }
 
-/// The relations between parameters that liveness and sizes rest on.
 fn check_params(params: &Params) -> Result<(), GenesisFault> {
-    let Params { timeout_base_ms: base, timeout_cap_ms: cap, .. } = *params;
-    within("params.timeout_base_ms", base, TIMEOUT_BASE_MS_MIN, DURATION_MS_MAX)?;
-    within("params.timeout_cap_ms", cap, base, DURATION_MS_MAX)?;
-    // A leader may stamp a block up to `drift` ahead, and replicas hold it that long: a whole view must not go by.
-    if params.drift_ms >= base {
-        let expected = format!("less than params.timeout_base_ms ({base})");
-        return Err(field("params.drift_ms", params.drift_ms, expected));
-    }
-    within("params.lag_max_ms", params.lag_max_ms, base, DURATION_MS_MAX)?;
-    // A leader that waits longer than the view lasts would never propose.
-    if params.interval_min_ms >= base {
-        let expected = format!("less than params.timeout_base_ms ({base})");
-        return Err(field("params.interval_min_ms", params.interval_min_ms, expected));
-    }
-    within(
-        "params.interval_idle_ms",
-        params.interval_idle_ms,
-        params.interval_min_ms.max(1),
-        DURATION_MS_MAX,
-    )?;
-    let (transaction, block) = (params.transaction_bytes_max, params.block_bytes_max);
-    within("params.block_bytes_max", block.into(), TRANSACTION_BYTES_MIN.into(), BLOCK_BYTES_MAX.into())?;
-    within("params.transaction_bytes_max", transaction.into(), TRANSACTION_BYTES_MIN.into(), block.into())?;
-    within("params.replay_window_ms", params.replay_window_ms, REPLAY_WINDOW_MS_MIN, DURATION_MS_MAX)
+    params.check().map_err(|fault| field(format!("params.{}", fault.field), fault.got, fault.expected))
 }
 
 fn check_validators(genesis: &Genesis) -> Result<(), GenesisFault> {

@@ -147,6 +147,11 @@ impl Pool {
         }
     }
 
+    /// Bounds what is taken from now on; what is held stays.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Pools `tx`. When the pool is full, the newest transactions of the biggest sender give way, as long
     /// as that sender stays at least as big as this one becomes.
     ///

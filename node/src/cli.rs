@@ -20,6 +20,7 @@ mod start;
 mod status;
 mod testnet;
 mod trust;
+mod validator;
 mod verify;
 
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ Examples:
 Exit codes:
   0 yes          1 no, invalid       2 usage     3 not final yet
   4 no trust    78 configuration    90 signing refused
+  91 the chain runs a protocol version that this build does not know
 
 No secret is ever taken from the command line: passphrases come from a file or the terminal.";
 
@@ -125,6 +127,9 @@ enum Verb {
     /// Show and check the configuration
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Who the validators are; propose and approve changes of them, of parameters and of the protocol
+    #[command(subcommand)]
+    Validator(validator::ValidatorVerb),
     /// Move a validator's signing duty to another machine
     #[command(subcommand)]
     Signer(signer::SignerVerb),
@@ -203,6 +208,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Audit(args) => audit::run(common, &args),
         Verb::Rpc(args) => rpc::run(common, &args),
         Verb::Config(verb) => config::run(common, &verb),
+        Verb::Validator(verb) => validator::run(common, &verb),
         Verb::Signer(verb) => signer::run(common, &verb),
         Verb::Load(args) => load::run(common, args),
         Verb::Testnet(args) => testnet::run(common, args),

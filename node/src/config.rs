@@ -94,6 +94,8 @@ pub(crate) struct P2pConfig {
 pub(crate) struct KeysConfig {
     /// The validator's keystore; `None` when switched off. A file that does not exist also means follower.
     pub(crate) validator: Option<PathBuf>,
+    /// The keystore of the key that is to take its place when an epoch asks for it; it need not exist.
+    pub(crate) validator_next: Option<PathBuf>,
     /// The file with the keystore's passphrase.
     pub(crate) passphrase_file: Option<PathBuf>,
 }
@@ -232,6 +234,7 @@ impl Validator<'_> {
             p2p,
             keys: KeysConfig {
                 validator: self.path(&raw.keys.validator),
+                validator_next: self.path(&raw.keys.validator_next),
                 passphrase_file: self.path(&raw.keys.passphrase_file),
             },
             state: StateConfig { cache_mib },

@@ -27,6 +27,8 @@ pub(crate) enum Exit {
     Config = 78,
     /// Signing was refused, to never sign twice.
     SigningRefused = 90,
+    /// The chain has moved to a protocol version that this build does not know.
+    ProtocolTooNew = 91,
 }
 
 impl From<Exit> for ExitCode {

@@ -41,11 +41,12 @@ pub enum MessageKind {
     Status,
     /// A list of transactions for a leader.
     Transactions,
+    EpochProof,
 }
 
 impl MessageKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Proposal,
         Self::Vote,
         Self::CommitVote,
@@ -55,6 +56,7 @@ impl MessageKind {
         Self::CommitCert,
         Self::Status,
         Self::Transactions,
+        Self::EpochProof,
     ];
 
     /// The kind of a consensus message.
@@ -68,6 +70,7 @@ impl MessageKind {
             Message::TimeoutCert(_) => Self::TimeoutCert,
             Message::CommitCert(_) => Self::CommitCert,
             Message::Status(_) => Self::Status,
+            Message::EpochProof(_) => Self::EpochProof,
         }
     }
 
@@ -83,6 +86,7 @@ impl MessageKind {
             Self::CommitCert => 7,
             Self::Status => 8,
             Self::Transactions => 9,
+            Self::EpochProof => 10,
         }
     }
 
@@ -103,6 +107,7 @@ impl MessageKind {
             Self::CommitCert => "commit_cert",
             Self::Status => "status",
             Self::Transactions => "transactions",
+            Self::EpochProof => "epoch_proof",
         }
     }
 }

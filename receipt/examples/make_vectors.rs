@@ -12,6 +12,7 @@ use std::sync::Arc;
 use cairn_types::block::Header;
 use cairn_types::certificate::{First, Second, TimeoutEntry};
 use cairn_types::consistency::consistency_from_nodes;
+use cairn_types::evidence::Pair;
 use cairn_types::identity::IdentityOp;
 use cairn_types::log::TreeHash;
 use cairn_types::multiproof::multiproof_from_nodes;
@@ -19,8 +20,9 @@ use cairn_types::signing::{Tag, block_preimage, timeout_preimage};
 use cairn_types::transaction::Proofs;
 use cairn_types::tree::{Peaks, root};
 use cairn_types::{
-    BlockCert, ChainId, Context, Epoch, Hash, KeyRef, Payload, ProofId, Scheme, Signature, SignedTransaction,
-    TimeoutCert, Transaction, TreeKind, ValidatorIndex, View, encode,
+    BlockCert, BlockId, ChainId, Change, Changes, Conflict, Context, Epoch, Evidence, GovernanceOp, Hash,
+    KeyRef, Payload, ProofId, Scheme, Signature, SignedTransaction, TimeoutCert, Transaction, TreeKind, TxId,
+    ValidatorIndex, View, encode,
 };
 use fixture::{Batch, World, cases, key, records};
 use serde_json::{Value, json};
@@ -236,7 +238,11 @@ fn transactions() -> Value {
     let mut two_keys = transaction(ml, Payload::Identity(IdentityOp::SetThreshold(2)));
     two_keys.keys = vec![KeyRef::Registered(0), KeyRef::Registered(3)];
     let registered = |payload| Transaction { keys: vec![KeyRef::Registered(0)], ..transaction(ml, payload) };
+    let op = |op| sign(transaction(ml, Payload::Governance(op)), &[(ml, 1)]);
     let good = [
+        ("propose two changes", op(GovernanceOp::Propose { changes: changes(), life_ms: 86_400_000 })),
+        ("approve a motion", op(GovernanceOp::Approve(TxId::new(Hash([6; 32]))))),
+        ("evidence of two votes", sign(transaction(ml, Payload::Evidence(evidence())), &[(ml, 1)])),
         ("two proofs, inline key", sign(transaction(ml, proofs_payload()), &[(ml, 1)])),
         ("two proofs, inline dilithium3 key", sign(transaction(di, proofs_payload()), &[(di, 1)])),
         ("register", sign(transaction(ml, Payload::Identity(IdentityOp::Register)), &[(ml, 1)])),
@@ -258,7 +264,23 @@ fn transactions() -> Value {
             })
         })
         .collect();
-    json!({ "valid": valid, "invalid": bad_transactions(&good[2].1) })
+    json!({ "valid": valid, "invalid": bad_transactions(&good[5].1) })
+}
+
+fn changes() -> Changes {
+    let join = Change::Join { key: key(Scheme::Dilithium3, 2).public().clone(), power: 3 };
+    Changes(vec![join, Change::Leave(cairn_types::Address::new(Hash([8; 32])))])
+}
+
+/// Of the validator with the published `ml-dsa-65` key, in view 5 of epoch 1.
+fn evidence() -> Evidence {
+    let (epoch, view) = (Epoch::new(1), View::new(5));
+    let said = |n: u8| {
+        let block = BlockId::new(Hash([n; 32]));
+        (block, key(Scheme::MlDsa65, 1).sign(&block_preimage(Tag::Vote, CHAIN, epoch, view, block)))
+    };
+    let conflict = Conflict::Votes(Pair::new(said(1), said(2)).expect("two blocks"));
+    Evidence { epoch, view, validator: ValidatorIndex(2), conflict }
 }
 
 fn bad_transactions(good: &SignedTransaction) -> Vec<Value> {
@@ -293,6 +315,17 @@ fn bad_transactions(good: &SignedTransaction) -> Vec<Value> {
         change("proof twice", "shape", &|it| {
             let proof = Batch::new(TreeKind::CairnB3V1, 1, false).proof();
             it.transaction.payload = Payload::Proofs(Proofs(vec![proof.clone(), proof]));
+        }),
+        change("evidence of the same twice", "shape", &|it| {
+            let mut evidence = evidence();
+            if let Conflict::Votes(pair) = &mut evidence.conflict {
+                pair.second = pair.first.clone();
+            }
+            it.transaction.payload = Payload::Evidence(evidence);
+        }),
+        change("a motion without changes", "decode", &|it| {
+            let op = GovernanceOp::Propose { changes: Changes(Vec::new()), life_ms: 1 };
+            it.transaction.payload = Payload::Governance(op);
         }),
         change("no signature", "signatures", &|it| it.signatures.clear()),
         change("inline key that is not the sender's", "signatures", &|it| {

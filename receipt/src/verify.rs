@@ -215,7 +215,12 @@ impl ReceiptVerifier {
         }
         let mut above = last_block;
         for carrier in carriers {
-            check_link(above, carrier)?;
+            if !carrier.carries(above) {
+                return Err(format!(
+                    "the header at height {} is no carrier of the one before it",
+                    carrier.height
+                ));
+            }
             above = carrier;
         }
         self.check_certificate(&handover.certificate, above, set)?;
@@ -367,7 +372,7 @@ pub(crate) fn check_chain(header: &Header, chain: ChainId) -> Found<()> {
 /// A carrier changes the set and holds no transaction; the epoch's last block holds at least the one that
 /// changes it.
 fn check_carrier(header: &Header) -> Found<()> {
-    if header.ends_epoch() && header.tx_count == 0 {
+    if header.is_carrier() {
         return Err("the header only carries an epoch's end and is no part of the chain".into());
     }
     found("part of the chain")
@@ -382,25 +387,4 @@ fn check_validators(set: &ValidatorSet, header: &Header) -> Found<()> {
         return Err(format!("the header names validators {}; the set hashes to {digest}", header.validators));
     }
     found(format!("{} validators of epoch {}", set.count(), set.epoch()))
-}
-
-/// Checks that `carrier` stands on `below` and carries the same end of the epoch.
-fn check_link(below: &Header, carrier: &Header) -> Result<(), String> {
-    let linked = carrier.parent == below.id()
-        && carrier.parent_view == below.view
-        && carrier.view > below.view
-        && carrier.height.follows(below.height)
-        && carrier.epoch == below.epoch
-        && carrier.chain == below.chain;
-    if !linked {
-        return Err(format!(
-            "the carrier at height {} does not stand on the header before it",
-            carrier.height
-        ));
-    }
-    let same_end = carrier.validators == below.validators && carrier.next_validators == below.next_validators;
-    if !same_end || carrier.tx_count != 0 || carrier.tx_root != TreeHash::Transactions.empty() {
-        return Err(format!("the header at height {} is no carrier", carrier.height));
-    }
-    Ok(())
 }

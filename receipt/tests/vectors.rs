@@ -7,7 +7,7 @@ use cairn_receipt::{LOG_NAMES, ReceiptVerifier, Trusted};
 use cairn_types::consistency::verify_consistency;
 use cairn_types::multiproof::root_from_multiproof;
 use cairn_types::{
-    BlockCert, BlockId, ChainId, CommitCert, Hash, KeyRef, PublicKey, QuorumCert, Scheme, Signature,
+    BlockCert, BlockId, ChainId, CommitCert, Hash, KeyRef, Payload, PublicKey, QuorumCert, Scheme, Signature,
     SignedTransaction, TimeoutCert, ValidatorSet, decode, encode,
 };
 use serde_json::Value;
@@ -64,7 +64,11 @@ fn transactions() {
                 PublicKey::new(*scheme, &bytes(key, "public_key")).unwrap()
             }
         };
-        signed.transaction.keys.iter().map(resolve).collect()
+        let mut keys: Vec<_> = signed.transaction.keys.iter().map(resolve).collect();
+        if matches!(signed.transaction.payload, Payload::Evidence(_)) {
+            keys.push(keys[0].clone()); // the accused of the vector is the published key
+        }
+        keys
     };
     for case in list(&all, "valid") {
         let raw = bytes(case, "bytes");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use cairn_types::identity::Identity;
 use cairn_types::receipt::EpochHandover;
 use cairn_types::{
-    Address, Admission, Block, BlockId, ChainId, CommitCert, Epoch, Hash, Header, Height, Params, ProofId,
-    ProofKind, Record, SignedTransaction, TxId, ValidatorSet, View,
+    Address, Admission, Block, BlockId, ChainId, CommitCert, Epoch, Hash, Header, Height, Motion, Params,
+    ProofId, ProofKind, Record, SignedTransaction, TxId, ValidatorSet, View,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -112,6 +112,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The network parameters in force at a block.
     fn params(&self, at: At) -> Answer<'_, Option<ParamsAt>>;
+
+    /// The open motions of the validators.
+    fn motions(&self) -> Answer<'_, Motions>;
 
     /// The genesis file, JSON text exactly as the operator has it.
     fn genesis(&self) -> Answer<'_, Arc<str>>;
@@ -391,6 +394,17 @@ pub struct ParamsAt {
     pub height: Height,
     /// The parameters.
     pub params: Params,
+}
+
+/// What the validators are asked to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Motions {
+    /// The open motions, oldest first.
+    pub open: Vec<Motion>,
+    /// The validators whose approvals count.
+    pub set: ValidatorSet,
+    /// The protocol version in force.
+    pub protocol: u8,
 }
 
 /// How the validator sets follow each other.

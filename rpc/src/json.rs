@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::backend::{FinalBlock, Verdict};
+use crate::governance_json;
 
 /// Padded base64.
 pub(crate) fn b64(bytes: &[u8]) -> String {
@@ -120,6 +121,12 @@ pub(crate) fn transaction(signed: &SignedTransaction) -> Value {
         Payload::Identity(op) => {
             value.insert("identity".into(), identity_op(op));
         }
+        Payload::Governance(op) => {
+            value.insert("governance".into(), governance_json::governance(op));
+        }
+        Payload::Evidence(evidence) => {
+            value.insert("evidence".into(), governance_json::evidence(evidence));
+        }
     }
     Value::Object(value)
 }
@@ -147,7 +154,7 @@ fn proof_in(signed: &SignedTransaction, proof: &Proof) -> Value {
     })
 }
 
-fn public_key(key: &PublicKey) -> Value {
+pub(crate) fn public_key(key: &PublicKey) -> Value {
     json!({ "scheme": key.scheme().name(), "key_b64": b64(key.as_bytes()) })
 }
 

@@ -18,6 +18,7 @@ mod events;
 pub mod fault;
 mod feed;
 mod gate;
+mod governance_json;
 mod grpc;
 mod grpc_port;
 mod guard;
@@ -40,9 +41,9 @@ pub mod proto {
 }
 
 pub use backend::{
-    Activity, AnchorLog, Answer, At, Backend, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, NetInfo,
-    NodeAbout, NodeStatus, ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage,
-    StoredBlock, SubmitState, Submitted, Trust, TxLookup, ValidatorsAt, Verdict, VerdictCheck,
+    Activity, AnchorLog, Answer, At, Backend, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, Motions,
+    NetInfo, NodeAbout, NodeStatus, ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey,
+    RecordPage, StoredBlock, SubmitState, Submitted, Trust, TxLookup, ValidatorsAt, Verdict, VerdictCheck,
 };
 pub use config::{RpcConfig, ServeError};
 pub use fault::{Fault, FaultKind};

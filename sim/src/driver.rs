@@ -210,6 +210,12 @@ impl Cluster {
                 self.plan(self.now + after, Event::Timer { node, incarnation, timer });
             }
             Action::Commit(blocks) => self.plan_task(node, Task::Commit(blocks)),
+            Action::EndEpoch(end) => {
+                // No load of the simulator changes validators or parameters.
+                let what =
+                    format!("{} ends epoch {}, which nothing asked for", self.name(node), end.proof.epoch());
+                self.violate(Invariant::OneBlock, what);
+            }
             Action::Formed(formed) => self.formed(node, &formed),
             Action::Accuse(accusation) => {
                 let accused = self.nodes_of(accusation.validator());

@@ -106,6 +106,7 @@ impl Sealed {
             Message::TimeoutCert(_) => "timeout certificate",
             Message::CommitCert(_) => "commit certificate",
             Message::Status(_) => "status",
+            Message::EpochProof(_) => "epoch proof",
         }
     }
 
@@ -187,6 +188,7 @@ fn verify(world: &World, message: Message) -> Result<Option<Input>, String> {
         Message::Status(_) | Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_) => {
             return Ok(None);
         }
+        Message::EpochProof(it) => verifier.epoch_proof(set, it).map(Input::EpochProof),
     };
     outcome.map(Some).map_err(|fault| fault.to_string())
 }
@@ -200,6 +202,9 @@ fn body_bytes(world: &World, message: &Message) -> u64 {
         Message::Timeout(it) => 1 + 8 + 8 + 8 + 2 + 2 + u64::from(it.tc.is_some()) + SIGNATURE_BYTES,
         Message::Status(_) => 1 + 48,
         Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_) => 1,
+        Message::EpochProof(it) => {
+            1 + 4 + it.headers.iter().map(|header| cairn_types::encode(header).len() as u64).sum::<u64>()
+        }
     }
 }
 

@@ -111,7 +111,7 @@ impl Trace {
             }
             Message::Certificate(it) => self.block(&it.block()),
             Message::CommitCert(it) => self.block(&it.block),
-            Message::TimeoutCert(_) | Message::Status(_) => {}
+            Message::TimeoutCert(_) | Message::Status(_) | Message::EpochProof(_) => {}
         }
     }
 

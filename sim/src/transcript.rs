@@ -112,5 +112,6 @@ fn sentence(outgoing: &Outgoing) -> String {
         Outgoing::TimeoutCert(tc) => format!("sends TC({})", tc.view),
         Outgoing::CommitCert(cert) => format!("sends the commit certificate of view {}", cert.view),
         Outgoing::Status(status) => format!("stands in view {}", status.view),
+        Outgoing::EpochProof(proof) => format!("proves the end of epoch {}", proof.epoch()),
     }
 }

@@ -108,7 +108,7 @@ impl World {
     /// The replica's configuration of this validator, or of a follower.
     pub(crate) fn config(&self, me: Option<ValidatorIndex>) -> Config {
         let (set, root) = (Arc::clone(&self.set), self.root.clone());
-        Config { chain: self.chain, set, me, params: self.params, root }
+        Config { chain: self.chain, set, me, params: self.params, root, root_is_carried: false }
     }
 
     /// The finished message of this validator; followers sign nothing.

@@ -8,8 +8,10 @@
 //! key                         value (first byte 1: the value version)
 //! 0x00                        1 ‖ borsh Params
 //! 0x01                        1 ‖ borsh Admission
-//! 0x02                        1 ‖ borsh ValidatorSet              the set that signs the current epoch
+//! 0x02                        1 ‖ borsh ValidatorSet              the set that signs the next block
 //! 0x03 ‖ address (32)         1 ‖ borsh IdentityEntry
+//! 0x04                        1 ‖ borsh [Motion]                  open motions; absent before the first
+//! 0x05                        1 ‖ u8 protocol version             absent while it is 1
 //! IdentityEntry { threshold u16, admitted bool, keys [KeyEntry] } position in keys = key index, never reused
 //! KeyEntry      { address (32), from u64 height, until Option<u64 height> }
 //! ```
@@ -22,7 +24,7 @@
 //! empty    = "SPARSE_MERKLE_PLACEHOLDER_HASH__"                   most significant first; a subtree with one
 //!                                                                  leaf is that leaf
 //! ```
-//! No key or value can be taken for a node: both begin with a byte below 4, a node with `J`. The tree's version is the
+//! No key or value can be taken for a node: both begin with a byte below 6, a node with `J`. The tree's version is the
 //! block's height. A block that changes nothing leaves the tree alone and repeats `state_root`.
 
 use std::collections::HashMap;
@@ -61,6 +63,8 @@ pub(crate) enum StateKey {
     Admission,
     Validators,
     Identity(Address),
+    Motions,
+    Protocol,
 }
 
 impl StateKey {
@@ -71,6 +75,8 @@ impl StateKey {
             Self::Admission => Context::State.hash(&[1]),
             Self::Validators => Context::State.hash(&[2]),
             Self::Identity(address) => Context::State.hash_parts(&[&[3], address.as_bytes()]),
+            Self::Motions => Context::State.hash(&[4]),
+            Self::Protocol => Context::State.hash(&[5]),
         };
         KeyHash(hash.0)
     }

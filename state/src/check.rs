@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use cairn_types::block::HEADER_VERSION;
 use cairn_types::{AuthenticatedTx, Block, Header, Slot, Verified, View};
 
 use crate::error::StateError;
-use crate::execute::{Roots, Rules};
+use crate::execute::Executed;
+use crate::governance::Rules;
 use crate::overlay::Head;
 use crate::refusal::{BlockFault, HeaderField};
 
@@ -52,7 +52,7 @@ pub(crate) fn same_transactions(block: &Block, txs: &[Verified<AuthenticatedTx>]
 /// The fields and sizes that need no execution.
 pub(crate) fn before_execution(block: &Block, head: &Head, rules: &Rules) -> Result<(), BlockFault> {
     let (header, parent) = (block.header(), &head.header);
-    equal(HeaderField::Version, &header.version, &HEADER_VERSION)?;
+    equal(HeaderField::Version, &header.version, &rules.protocol)?;
     equal(HeaderField::Chain, &header.chain, &rules.chain)?;
     equal(HeaderField::Epoch, &header.epoch, &rules.set.epoch())?;
     equal(HeaderField::Height, &header.height, &parent.height.next())?;
@@ -71,13 +71,15 @@ pub(crate) fn before_execution(block: &Block, head: &Head, rules: &Rules) -> Res
         return Err(fault(HeaderField::Proposer, header.proposer.to_string(), expected));
     }
     equal(HeaderField::Validators, &header.validators, &rules.set_digest)?;
-    equal(HeaderField::NextValidators, &header.next_validators, &rules.set_digest)?;
     let count = u32::try_from(block.transactions().len()).unwrap_or(u32::MAX);
     equal(HeaderField::TxCount, &header.tx_count, &count)
 }
 
 /// The fields that execution decides.
-pub(crate) fn roots(header: &Header, executed: &Roots) -> Result<(), BlockFault> {
+pub(crate) fn outcome(header: &Header, rules: &Rules, outcome: &Executed) -> Result<(), BlockFault> {
+    let executed = &outcome.roots;
+    let next = outcome.next.as_ref().map_or(rules.set_digest, |next| next.set_digest);
+    equal(HeaderField::NextValidators, &header.next_validators, &next)?;
     equal(HeaderField::TxRoot, &header.tx_root, &executed.tx_root)?;
     equal(HeaderField::TxCount, &header.tx_count, &executed.tx_count)?;
     equal(HeaderField::StateRoot, &header.state_root, &executed.state_root)?;

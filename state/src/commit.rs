@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cairn_types::{BlockId, CertifiedBlock, CommitCert, Height, TxId, encode};
+use cairn_types::{BlockId, CertifiedBlock, CommitCert, EpochProof, Height, TxId, encode};
 
 use crate::authenticated::node_key;
 use crate::batch::Batch;
+use crate::epochs::put_epoch;
 use crate::error::StateError;
 use crate::layout::{META_CERTIFICATE, META_TIP, StoredTip, indexed, number};
 use crate::overlay::{Head, Overlay};
@@ -59,7 +60,16 @@ impl State {
     /// When the blocks do not follow the tip, when execution disagrees with the certificate, or when a
     /// write fails; after that every call that writes is refused until the state is opened again.
     pub fn commit(&self, blocks: &[CertifiedBlock]) -> Result<Committed, StateError> {
-        self.commit_with(blocks, Durability::Synced)
+        self.commit_with(blocks, Durability::Synced, None)
+    }
+
+    /// [`State::commit`] of blocks whose last one ends its epoch, together with the epoch's commit proof; all of
+    /// it is synced when the call returns. The next block is of the next epoch (consensus rule E).
+    ///
+    /// # Errors
+    /// As [`State::commit`], and when the proof is not of the last block.
+    pub fn end_epoch(&self, blocks: &[CertifiedBlock], proof: &EpochProof) -> Result<Committed, StateError> {
+        self.commit_with(blocks, Durability::Synced, Some(proof))
     }
 
     /// [`State::commit`] without the sync: a power cut may take the blocks away again, a crash of the process
@@ -68,7 +78,7 @@ impl State {
     /// # Errors
     /// As [`State::commit`].
     pub fn commit_buffered(&self, blocks: &[CertifiedBlock]) -> Result<Committed, StateError> {
-        self.commit_with(blocks, Durability::Buffered)
+        self.commit_with(blocks, Durability::Buffered, None)
     }
 
     /// Puts every committed block on disk and gives the height up to which that now holds. Waits for no
@@ -83,16 +93,22 @@ impl State {
         Ok(height)
     }
 
-    fn commit_with(&self, blocks: &[CertifiedBlock], last: Durability) -> Result<Committed, StateError> {
+    fn commit_with(
+        &self,
+        blocks: &[CertifiedBlock],
+        last: Durability,
+        proof: Option<&EpochProof>,
+    ) -> Result<Committed, StateError> {
         let _writer = self.writer.lock();
         self.check_running()?;
         let fresh = self.after_tip(blocks)?;
+        check_end(fresh, proof)?;
         let mut done = Vec::with_capacity(fresh.len());
         let mut left = fresh.len();
         for certified in fresh {
             left = left.saturating_sub(1);
             let overlay = self.overlay_of(certified)?;
-            let batch = self.batch_of(&overlay, &certified.certificate)?;
+            let batch = self.batch_of(&overlay, &certified.certificate, proof)?;
             let durability = if left == 0 { last } else { Durability::Buffered };
             self.store.write(&batch, durability).map_err(|error| self.halt(error))?;
             done.push(self.advance(&overlay));
@@ -139,8 +155,16 @@ impl State {
     }
 
     /// Everything the block writes.
-    fn batch_of(&self, overlay: &Overlay, certificate: &CommitCert) -> Result<Batch, StateError> {
+    fn batch_of(
+        &self,
+        overlay: &Overlay,
+        certificate: &CommitCert,
+        proof: Option<&EpochProof>,
+    ) -> Result<Batch, StateError> {
         let mut batch = Batch::new();
+        if let (Some(next), Some(proof)) = (&overlay.head.next, proof) {
+            put_epoch(&mut batch, &overlay.head, next, proof);
+        }
         put_block(&mut batch, overlay);
         put_records(&mut batch, overlay);
         put_tree(&mut batch, overlay);
@@ -183,8 +207,11 @@ impl State {
         let first_seq = live.head.header.anchors_size;
         live.head = Arc::new(overlay.head.clone());
         live.overlays.remove(&overlay.head.id);
-        let survivors = descendants(&live.overlays, overlay.head.id);
-        live.overlays = survivors;
+        // Above an epoch's end stand only its carriers, which are no part of the chain.
+        live.overlays = match overlay.head.next {
+            Some(_) => HashMap::new(),
+            None => descendants(&live.overlays, overlay.head.id),
+        };
         let header = &overlay.head.header;
         CommittedBlock {
             height: header.height,
@@ -215,6 +242,24 @@ fn check_covers(certified: &CertifiedBlock) -> Result<(), StateError> {
     }
     let (epoch, view) = (certificate.epoch, certificate.view);
     Err(StateError::CertificateMismatch { block: certified.block.id(), epoch, view })
+}
+
+/// An epoch's last block comes last, with its commit proof; a carrier never comes.
+fn check_end(blocks: &[CertifiedBlock], proof: Option<&EpochProof>) -> Result<(), StateError> {
+    let end = blocks.iter().position(|it| it.block.header().ends_epoch());
+    let Some((end, at)) = end.and_then(|at| blocks.get(at).map(|end| (end, at))) else { return Ok(()) };
+    let (block, epoch) = (end.block.id(), end.block.header().epoch);
+    if end.block.header().is_carrier() {
+        return Err(StateError::CarrierCommitted { block, epoch });
+    }
+    let Some(proof) = proof.filter(|_| at.saturating_add(1) == blocks.len()) else {
+        return Err(StateError::EpochProofMissing { block, epoch });
+    };
+    let names_it = proof.last_block().is_ok_and(|last| last.id() == block);
+    if names_it && proof.certificate == end.certificate {
+        return Ok(());
+    }
+    Err(StateError::EpochProofMismatch { block, epoch })
 }
 
 /// The overlays whose chain of parents leads to `root`.

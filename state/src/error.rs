@@ -41,6 +41,16 @@ pub enum StateError {
     #[error("the certificate given for block {block} (epoch {epoch}, view {view}) does not cover it")]
     CertificateMismatch { block: BlockId, epoch: Epoch, view: cairn_types::View },
     #[error(
+        "block {block} ends epoch {epoch}; it is committed with the epoch's commit proof, and nothing after it"
+    )]
+    EpochProofMissing { block: BlockId, epoch: Epoch },
+    #[error(
+        "the commit proof given for epoch {epoch} does not name block {block} as its last, or holds another certificate"
+    )]
+    EpochProofMismatch { block: BlockId, epoch: Epoch },
+    #[error("block {block} only carries the end of epoch {epoch}: carriers are no part of the chain")]
+    CarrierCommitted { block: BlockId, epoch: Epoch },
+    #[error(
         "block {block} is certified by a quorum, but executing it here gives: {fault}; the data folder or this build is broken"
     )]
     Diverged { block: BlockId, fault: Box<BlockFault> },

@@ -11,27 +11,20 @@ use cairn_types::identity::IdentityOp;
 use cairn_types::log::TreeHash;
 use cairn_types::record::Landing;
 use cairn_types::{
-    Address, Admission, ChainId, Hash, Height, Params, Payload, Proof, ProofId, PublicKey, Record,
-    SignedTransaction, Transaction, TxFault, TxId, ValidatorSet, tree,
+    Address, ChainId, Evidence, GovernanceOp, Hash, Height, Motion, Payload, Proof, ProofId, PublicKey,
+    Record, Regime, SignedTransaction, Transaction, TxFault, TxId, tree,
 };
+
+use jmt::KeyHash;
 
 use crate::authenticated::{self, StateKey, value_bytes};
 use crate::error::StateError;
+use crate::governance::{self, GovernanceRefusal, Moment, Rules};
 use crate::identity::{IdentityChange, IdentityEntry, change, check_admission, required_keys};
 use crate::layout::{TxLocation, reference_prefix};
 use crate::logs::Logs;
 use crate::overlay::{Effects, Head, NewRecord, View};
 use crate::refusal::TxRefusal;
-
-/// What never changes within an epoch.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) chain: ChainId,
-    pub(crate) params: Params,
-    pub(crate) admission: Admission,
-    pub(crate) set: Arc<ValidatorSet>,
-    pub(crate) set_digest: Hash,
-}
 
 /// A transaction to execute.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +75,31 @@ pub(crate) struct Executed {
     pub(crate) logs: Logs,
     pub(crate) tree_version: u64,
     pub(crate) roots: Roots,
+    /// The next epoch's rules, when the block ends its epoch or carries the end.
+    pub(crate) next: Option<Arc<Rules>>,
+}
+
+impl Executed {
+    /// A carrier of `parent`'s end: no transactions, everything else repeated (consensus rule E).
+    pub(crate) fn carrier(parent: &Head) -> Self {
+        let header = &parent.header;
+        Self {
+            transactions: Vec::new(),
+            effects: Effects::default(),
+            logs: parent.logs.clone(),
+            tree_version: parent.tree_version,
+            roots: Roots {
+                tx_root: TreeHash::Transactions.empty(),
+                tx_count: 0,
+                state_root: header.state_root,
+                anchors_root: header.anchors_root,
+                anchors_size: header.anchors_size,
+                anchors_sha256: header.anchors_sha256,
+                history_root: header.history_root,
+            },
+            next: parent.next.clone(),
+        }
+    }
 }
 
 /// A block being executed on its parent.
@@ -96,6 +114,10 @@ pub(crate) struct Execution<'a> {
     /// Identities as this block leaves them. Whoever is in here sends nothing more in this block.
     changed: BTreeMap<Address, IdentityEntry>,
     proofs: HashSet<ProofId>,
+    /// The open motions as this block leaves them; `None` while it has not touched them.
+    motions: Option<Vec<Motion>>,
+    /// What the next epoch is run by, once a transaction has ended this one.
+    enacted: Option<Regime>,
     transactions: Vec<TxId>,
     leaves: Vec<Hash>,
     bytes: usize,
@@ -118,6 +140,8 @@ impl<'a> Execution<'a> {
             resolved: HashMap::new(),
             changed: BTreeMap::new(),
             proofs: HashSet::new(),
+            motions: None,
+            enacted: None,
             transactions: Vec::new(),
             leaves: Vec::new(),
             bytes: 0,
@@ -136,7 +160,7 @@ impl<'a> Execution<'a> {
             return Err(TxRefusal::IdentityChangedInBlock { address: tx.sender }.into());
         }
         let identity = self.resolve(tx.sender)?;
-        let keys = required_keys(tx, identity.as_deref())?;
+        let keys = signing_keys(tx, identity.as_deref(), self.rules)?;
         check_given_keys(tx.sender, &keys, candidate.keys)?;
         let first_seq = self.logs.anchors.size();
         match &tx.payload {
@@ -151,6 +175,8 @@ impl<'a> Execution<'a> {
                     &ids,
                 );
             }
+            Payload::Governance(op) => self.govern(tx.sender, candidate.id, op)?,
+            Payload::Evidence(evidence) => self.convict(evidence)?,
             Payload::Identity(op) => {
                 let change = self.identity_change(tx, op)?;
                 self.apply_change(change);
@@ -274,15 +300,58 @@ impl<'a> Execution<'a> {
         self.changed.insert(change.address, change.entry);
     }
 
+    /// A step of governance. Once one has ended the epoch, the next waits for the next epoch.
+    fn govern(&mut self, sender: Address, tx: TxId, op: &GovernanceOp) -> Result<(), Halt> {
+        self.check_goes_on()?;
+        let motions = match &self.motions {
+            Some(motions) => motions.clone(),
+            None => self.view.motions()?,
+        };
+        let at = Moment { sender, tx, height: self.height, time_ms: self.time_ms };
+        let governed = governance::govern(op, at, self.rules, motions).map_err(TxRefusal::from)?;
+        self.motions = Some(governed.motions);
+        self.enacted = governed.enacted;
+        Ok(())
+    }
+
+    fn convict(&mut self, evidence: &Evidence) -> Result<(), TxRefusal> {
+        self.check_goes_on()?;
+        self.enacted = Some(governance::convict(evidence, self.rules)?);
+        Ok(())
+    }
+
+    fn check_goes_on(&self) -> Result<(), TxRefusal> {
+        if self.enacted.is_none() { Ok(()) } else { Err(GovernanceRefusal::EpochEnds.into()) }
+    }
+
+    /// What governance writes into the tree.
+    fn governed_values(&self) -> Vec<(KeyHash, Vec<u8>)> {
+        let mut values = Vec::new();
+        if let Some(motions) = &self.motions {
+            values.push((StateKey::Motions.hash(), value_bytes(motions)));
+        }
+        if let Some(Regime { set, params, protocol }) = &self.enacted {
+            values.push((StateKey::Validators.hash(), value_bytes(set)));
+            if *params != self.rules.params {
+                values.push((StateKey::Params.hash(), value_bytes(params)));
+            }
+            if *protocol != self.rules.protocol {
+                values.push((StateKey::Protocol.hash(), value_bytes(protocol)));
+            }
+        }
+        values
+    }
+
     /// Ends the block: writes the changed identities into the tree and works out every root.
     pub(crate) fn finish(mut self) -> Result<Executed, StateError> {
         let (mut state_root, mut tree_version) = (self.parent.header.state_root, self.parent.tree_version);
-        if !self.changed.is_empty() {
-            let values = self
-                .changed
+        let mut values = self.governed_values();
+        values.extend(
+            self.changed
                 .iter()
-                .map(|(address, entry)| (StateKey::Identity(*address).hash(), value_bytes(entry)))
-                .collect();
+                .map(|(address, entry)| (StateKey::Identity(*address).hash(), value_bytes(entry))),
+        );
+        if !values.is_empty() {
             let version = self.height.get();
             let (root, writes) = authenticated::update(self.view, Some(tree_version), version, values)?;
             (state_root, tree_version) = (root, version);
@@ -303,8 +372,32 @@ impl<'a> Execution<'a> {
             logs: self.logs,
             tree_version,
             roots,
+            next: self.enacted.map(|regime| Arc::new(self.rules.next(regime))),
         })
     }
+}
+
+/// The address of each key that must have signed, in order, and after them that of the accused, whose
+/// signatures evidence brings.
+pub(crate) fn signing_keys(
+    tx: &Transaction,
+    identity: Option<&IdentityEntry>,
+    rules: &Rules,
+) -> Result<Vec<Address>, TxRefusal> {
+    let mut keys = match rules.validator_key(tx)? {
+        Some(key) => vec![key],
+        None => {
+            let keys = required_keys(tx, identity)?;
+            if matches!(tx.payload, Payload::Evidence(_)) {
+                check_admission(tx.sender, identity, rules.admission)?;
+            }
+            keys
+        }
+    };
+    if let Payload::Evidence(evidence) = &tx.payload {
+        keys.push(rules.accused(evidence)?.key.address());
+    }
+    Ok(keys)
 }
 
 /// Everything that depends on the transaction and the parameters alone.

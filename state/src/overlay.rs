@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cairn_types::{Address, Block, BlockId, Header, ProofKind, PublicKey, TxId};
+use cairn_types::{Address, Block, BlockId, Header, Motion, ProofKind, PublicKey, TxId};
 use jmt::KeyHash;
 use jmt::storage::{Node, NodeKey};
 
 use crate::authenticated::{NodeSource, StateKey, TreeWrites, node_key, read_value};
 use crate::error::StateError;
+use crate::governance::Rules;
 use crate::identity::IdentityEntry;
 use crate::layout::TxLocation;
 use crate::logs::{Logs, StoredNode};
@@ -22,6 +23,17 @@ pub(crate) struct Head {
     pub(crate) logs: Logs,
     /// Height of the last block that changed the authenticated map.
     pub(crate) tree_version: u64,
+    /// The rules it was executed under.
+    pub(crate) rules: Arc<Rules>,
+    /// The next epoch's rules, when it ends its epoch or carries the end.
+    pub(crate) next: Option<Arc<Rules>>,
+}
+
+impl Head {
+    /// The rules in force after it: those of the next epoch once its own has ended.
+    pub(crate) fn rules_after(&self) -> &Arc<Rules> {
+        self.next.as_ref().unwrap_or(&self.rules)
+    }
 }
 
 /// A record to store and what its indexes need.
@@ -76,6 +88,12 @@ impl View<'_> {
     pub(crate) fn identity(&self, address: Address) -> Result<Option<IdentityEntry>, StateError> {
         let bytes = self.value(&StateKey::Identity(address).hash())?;
         bytes.map(|bytes| read_value("identity", &bytes)).transpose()
+    }
+
+    /// The open motions, expired ones included until the next step of governance.
+    pub(crate) fn motions(&self) -> Result<Vec<Motion>, StateError> {
+        let bytes = self.value(&StateKey::Motions.hash())?;
+        bytes.map_or_else(|| Ok(Vec::new()), |bytes| read_value("motions", &bytes))
     }
 
     /// The key with this address. Every key of an identity is stored.

@@ -454,7 +454,7 @@ impl State {
 
     fn prove(&self, seq: u64, top: FinalHeader) -> Result<Option<AnchorProof>, StateError> {
         let size = top.header.anchors_size;
-        let Some(validators) = self.validators_of(top.header.epoch).filter(|_| seq < size) else {
+        let Some(validators) = self.validators_of(top.header.epoch)?.filter(|_| seq < size) else {
             return Ok(None);
         };
         let reader = self.reader();

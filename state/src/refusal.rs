@@ -6,6 +6,7 @@ use cairn_types::{Address, BlockId, Height, ProofId, TxFault, TxId};
 use thiserror::Error;
 
 use crate::error::StateError;
+use crate::governance::GovernanceRefusal;
 
 /// Why a transaction is not valid in the block at hand. Each variant maps to one error code of the
 /// interfaces; see [`TxRefusal::kind`].
@@ -74,6 +75,8 @@ pub enum TxRefusal {
     NotRegistrar { sender: Address, registrar: Address },
     #[error("{address} is already admitted")]
     AlreadyAdmitted { address: Address },
+    #[error(transparent)]
+    Governance(#[from] GovernanceRefusal),
     #[error("the block is full: {got} bytes with this transaction, {max} allowed")]
     BlockFull { got: usize, max: usize },
     #[error("block {block} is unknown here, so the sender's keys cannot be resolved")]
@@ -100,6 +103,7 @@ impl TxRefusal {
             Self::Unavailable { .. } | Self::UnknownParent { .. } => "not_ready",
             Self::BlockFull { .. } => "mempool_full",
             Self::Shape(_) | Self::TooLarge { .. } => "invalid_params",
+            Self::Governance(refusal) => refusal.kind(),
             Self::Replayed { .. }
             | Self::RepeatedInBlock { .. }
             | Self::InlineKeyOfRegistered { .. }
@@ -124,6 +128,7 @@ impl TxRefusal {
                 | Self::BlockFull { .. }
                 | Self::UnknownParent { .. }
                 | Self::Unavailable { .. }
+                | Self::Governance(GovernanceRefusal::EpochEnds)
         )
     }
 }

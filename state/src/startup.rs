@@ -3,37 +3,39 @@
 
 use std::sync::Arc;
 
+use cairn_types::block::HEADER_VERSION;
 use cairn_types::log::TreeHash;
 use cairn_types::tree::Peaks;
-use cairn_types::{Block, ChainId, Genesis, Hash, Header, Height, ValidatorSet, decode, encode};
+use cairn_types::{Block, ChainId, Genesis, Hash, Header, Height, Params, ValidatorSet, decode, encode};
 use jmt::KeyHash;
 use jmt::storage::{Node, NodeKey};
 
 use crate::authenticated::{self, NodeSource, StateKey, read_value, value_bytes};
 use crate::batch::Batch;
 use crate::commit::{put_block, put_tree, stored_tip};
+use crate::epochs::load_rules;
 use crate::error::StateError;
-use crate::execute::Rules;
+use crate::governance::Rules;
 use crate::layout::{META_CHAIN, META_SCHEMA, META_TIP, SCHEMA_VERSION, StoredTip};
 use crate::logs::{Lane, Logs};
 use crate::overlay::{Effects, Head, Overlay, View};
 use crate::query::Reader;
 use crate::storage::{Durability, Storage, Table};
 
-/// The newest committed block of `store`, verified; created from `genesis` when the store is empty.
-pub(crate) fn open(store: &dyn Storage, genesis: &Genesis) -> Result<(Rules, Head), StateError> {
+/// The rules of epoch 0, and the newest committed block of `store`, verified; created from `genesis` when the store is empty.
+pub(crate) fn open(store: &dyn Storage, genesis: &Genesis) -> Result<(Arc<Rules>, Head), StateError> {
     let (block0, rules) = genesis_block(genesis)?;
     match store.get(Table::Meta, META_SCHEMA)? {
         None => create(store, &block0, rules.chain)?,
         Some(bytes) => check_owner(store, &bytes, rules.chain)?,
     }
-    let head = load(store)?;
-    check_head(store, &rules, &head, &block0.head.header)?;
+    let head = load(store, &rules)?;
+    check_head(store, &head, &block0.head.header)?;
     Ok((rules, head))
 }
 
 /// Block 0 as an overlay over nothing.
-fn genesis_block(genesis: &Genesis) -> Result<(Overlay, Rules), StateError> {
+fn genesis_block(genesis: &Genesis) -> Result<(Overlay, Arc<Rules>), StateError> {
     let bad = |fault: &dyn ToString| StateError::BadGenesis { why: fault.to_string() };
     let set = genesis.validator_set().map_err(|fault| bad(&fault))?;
     let values = vec![
@@ -44,13 +46,22 @@ fn genesis_block(genesis: &Genesis) -> Result<(Overlay, Rules), StateError> {
     let (state_root, tree) = authenticated::update(&Nothing, None, 0, values)?;
     let header = genesis.header(state_root).map_err(|fault| bad(&fault))?;
     let block = Arc::new(Block::new(header.clone(), Vec::new()));
-    let head = Head { id: block.id(), header: Arc::new(header), logs: Logs::default(), tree_version: 0 };
-    let rules = Rules {
+    let rules = Arc::new(Rules {
         chain: genesis.chain(),
         params: genesis.params,
         admission: genesis.admission,
         set_digest: set.digest(),
         set: Arc::new(set),
+        protocol: HEADER_VERSION,
+        previous: None,
+    });
+    let head = Head {
+        id: block.id(),
+        header: Arc::new(header),
+        logs: Logs::default(),
+        tree_version: 0,
+        rules: rules.clone(),
+        next: None,
     };
     let effects = Effects { tree, ..Effects::default() };
     Ok((Overlay { block, head, transactions: Vec::new(), effects }, rules))
@@ -95,7 +106,7 @@ fn check_owner(store: &dyn Storage, schema: &[u8], expected: ChainId) -> Result<
     Ok(())
 }
 
-fn load(store: &dyn Storage) -> Result<Head, StateError> {
+fn load(store: &dyn Storage, genesis: &Arc<Rules>) -> Result<Head, StateError> {
     let bytes =
         store.get(Table::Meta, META_TIP)?.ok_or_else(|| StateError::damaged("tip", "it is missing"))?;
     let tip: StoredTip = decode(&bytes).map_err(|error| StateError::damaged("tip", error))?;
@@ -109,11 +120,18 @@ fn load(store: &dyn Storage) -> Result<Head, StateError> {
         ));
     }
     let logs = Logs { anchors: tip.anchors, anchors_sha256: tip.anchors_sha256, history: tip.history };
-    Ok(Head { id: tip.id, header: Arc::new(header), logs, tree_version: tip.tree_version })
+    let rules_of = |epoch| {
+        load_rules(store, genesis, epoch)?
+            .ok_or_else(|| StateError::damaged("epoch", format!("what epoch {epoch} is run by is missing")))
+    };
+    let rules = rules_of(header.epoch)?;
+    let next = header.ends_epoch().then(|| rules_of(header.epoch.next())).transpose()?;
+    let tree_version = tip.tree_version;
+    Ok(Head { id: tip.id, header: Arc::new(header), logs, tree_version, rules, next })
 }
 
 /// Recomputes every root at the tip from what is stored.
-fn check_head(store: &dyn Storage, rules: &Rules, head: &Head, block0: &Header) -> Result<(), StateError> {
+fn check_head(store: &dyn Storage, head: &Head, block0: &Header) -> Result<(), StateError> {
     let reader = Reader { store };
     let header = &head.header;
     let compare = |height: Height, what: &'static str, found: Hash, expected: Hash| {
@@ -140,10 +158,23 @@ fn check_head(store: &dyn Storage, rules: &Rules, head: &Head, block0: &Header) 
     }
     let view = View { store, chain: Vec::new() };
     compare(height, "state root", authenticated::root(&view, head.tree_version)?, header.state_root)?;
+    // The map already holds what the next block is run by.
+    let next = head.rules_after();
     let set = view.value(&StateKey::Validators.hash())?.unwrap_or_default();
     let set: ValidatorSet = read_value("validator set", &set)?;
-    compare(height, "validator set", set.digest(), header.validators)?;
-    compare(height, "validator set", rules.set_digest, header.validators)
+    compare(height, "validator set", head.rules.set_digest, header.validators)?;
+    compare(height, "next validator set", set.digest(), header.next_validators)?;
+    compare(height, "next validator set", next.set_digest, header.next_validators)?;
+    let params: Params =
+        read_value("parameters", &view.value(&StateKey::Params.hash())?.unwrap_or_default())?;
+    compare(height, "parameters", next.params.digest(), params.digest())?;
+    let protocol = view.value(&StateKey::Protocol.hash())?;
+    let protocol =
+        protocol.map_or(Ok(HEADER_VERSION), |bytes| read_value::<u8>("protocol version", &bytes))?;
+    if protocol != next.protocol {
+        return Err(StateError::damaged("protocol version", "it is not that of the epoch in force"));
+    }
+    Ok(())
 }
 
 /// The peaks of a log of `size` leaves from its stored nodes.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cairn_types::block::HEADER_VERSION;
 use cairn_types::{
     Admission, AuthenticatedTx, Block, BlockId, CertifiedBlock, ChainId, Epoch, Genesis, Header, Params,
     PublicKey, SignedTransaction, Slot, Transaction, TxId, ValidatorSet, Verified,
@@ -12,9 +11,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::check;
 use crate::commit::Committed;
+use crate::epochs;
 use crate::error::StateError;
-use crate::execute::{Candidate, Executed, Execution, Halt, Rules, check_own_bytes};
-use crate::identity::required_keys;
+use crate::execute::{Candidate, Executed, Execution, Halt, check_own_bytes, signing_keys};
+use crate::governance::Rules;
 use crate::overlay::{Head, Overlay, View};
 use crate::refusal::{BlockFault, TxRefusal};
 use crate::startup;
@@ -47,7 +47,8 @@ pub struct Built {
 /// and key resolution never wait for that.
 pub struct State {
     pub(crate) store: Arc<dyn Storage>,
-    rules: Rules,
+    /// The rules of epoch 0.
+    pub(crate) genesis: Arc<Rules>,
     pub(crate) live: RwLock<Live>,
     /// Held while a block is executed or committed.
     pub(crate) writer: Mutex<()>,
@@ -68,35 +69,45 @@ impl State {
     /// # Errors
     /// When the store is of another chain or schema, is damaged, or cannot be read.
     pub fn open(store: Arc<dyn Storage>, genesis: &Genesis) -> Result<Self, StateError> {
-        let (rules, head) = startup::open(store.as_ref(), genesis)?;
+        let (genesis, head) = startup::open(store.as_ref(), genesis)?;
         let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None };
-        Ok(Self { store, rules, live: RwLock::new(live), writer: Mutex::new(()) })
+        Ok(Self { store, genesis, live: RwLock::new(live), writer: Mutex::new(()) })
     }
 
     /// The chain's identity.
     pub fn chain(&self) -> ChainId {
-        self.rules.chain
+        self.genesis.chain
     }
 
-    /// Network parameters.
+    /// Network parameters of the next block.
     pub fn params(&self) -> Params {
-        self.rules.params
+        self.rules().params
     }
 
     /// Who may anchor.
     pub fn admission(&self) -> Admission {
-        self.rules.admission
+        self.genesis.admission
     }
 
-    /// The validators of the current epoch.
+    /// The validators that sign the next block.
     pub fn validators(&self) -> Arc<ValidatorSet> {
-        self.rules.set.clone()
+        self.rules().set.clone()
     }
 
-    /// The validators of an epoch; `None` for one that has not begun. No payload of this release changes
-    /// the set, so the genesis epoch is the only one.
-    pub fn validators_of(&self, epoch: Epoch) -> Option<Arc<ValidatorSet>> {
-        (epoch == self.rules.set.epoch()).then(|| self.rules.set.clone())
+    /// The validators of an epoch; `None` for one that has not begun.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn validators_of(&self, epoch: Epoch) -> Result<Option<Arc<ValidatorSet>>, StateError> {
+        let rules = self.rules();
+        let known = [Some(&rules.set), rules.previous.as_ref()].into_iter().flatten();
+        if let Some(set) = known.into_iter().find(|set| set.epoch() == epoch) {
+            return Ok(Some(set.clone()));
+        }
+        if epoch > rules.set.epoch() {
+            return Ok(None);
+        }
+        Ok(epochs::load_rules(self.store.as_ref(), &self.genesis, epoch)?.map(|rules| rules.set.clone()))
     }
 
     /// The newest committed block.
@@ -131,18 +142,24 @@ impl State {
         parent: Option<BlockId>,
         tx: &Transaction,
     ) -> Result<Vec<PublicKey>, TxRefusal> {
-        check_own_bytes(tx, self.rules.chain)?;
-        let (_, view) = self.state_after(parent).map_err(unavailable)?;
+        check_own_bytes(tx, self.genesis.chain)?;
+        let (head, view) = self.state_after(parent).map_err(unavailable)?;
         let entry = view.identity(tx.sender).map_err(unavailable)?;
-        let addresses = required_keys(tx, entry.as_ref())?;
-        tx.keys
+        let rules = head.rules_after();
+        let addresses = signing_keys(tx, entry.as_ref(), rules)?;
+        let mut keys = tx
+            .keys
             .iter()
             .zip(addresses)
             .map(|(key, address)| match key {
                 cairn_types::KeyRef::Inline(key) => Ok(key.clone()),
                 cairn_types::KeyRef::Registered(_) => view.public_key(&address).map_err(unavailable),
             })
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        if let cairn_types::Payload::Evidence(evidence) = &tx.payload {
+            keys.push(rules.accused(evidence).map_err(TxRefusal::from)?.key.clone());
+        }
+        Ok(keys)
     }
 
     /// Whether `tx` would be valid alone in a block with this time on `parent` (the committed tip for `None`).
@@ -156,7 +173,7 @@ impl State {
         time_ms: u64,
     ) -> Result<(), TxRefusal> {
         let (head, view) = self.state_after(parent).map_err(unavailable)?;
-        let mut execution = Execution::new(&self.rules, &view, &head, time_ms);
+        let mut execution = Execution::new(head.rules_after(), &view, &head, time_ms);
         execution.apply(&candidate(tx)).map_err(|halt| match halt {
             Halt::Refused(refusal) => refusal,
             Halt::Failed(error) => unavailable(error),
@@ -176,8 +193,16 @@ impl State {
         let _writer = self.writer.lock();
         self.check_running()?;
         let (head, view) = self.state_after(Some(slot.parent))?;
-        check::slot_fits(&slot, time_ms, &head, &self.rules)?;
-        let mut execution = Execution::new(&self.rules, &view, &head, time_ms);
+        let place = self.place(&head, slot.epoch);
+        check::slot_fits(&slot, time_ms, &head, &place.rules)?;
+        if place.carries {
+            let executed = Executed::carrier(&head);
+            let header = header_of(&slot, time_ms, &place.rules, &executed);
+            let block = Arc::new(Block::new(header, Vec::new()));
+            self.keep(overlay(block.clone(), executed, place.rules))?;
+            return Ok(Built { block, refused: Vec::new() });
+        }
+        let mut execution = Execution::new(&place.rules, &view, &head, time_ms);
         let (mut kept, mut refused) = (Vec::with_capacity(candidates.len()), Vec::new());
         for tx in candidates {
             match execution.apply(&candidate(&tx)) {
@@ -187,9 +212,9 @@ impl State {
             }
         }
         let executed = execution.finish()?;
-        let header = self.header_of(&slot, time_ms, &executed);
+        let header = header_of(&slot, time_ms, &place.rules, &executed);
         let block = Arc::new(Block::new(header, kept));
-        self.keep(overlay(block.clone(), executed))?;
+        self.keep(overlay(block.clone(), executed, place.rules))?;
         Ok(Built { block, refused })
     }
 
@@ -237,8 +262,14 @@ impl State {
     ) -> Result<Overlay, BlockFault> {
         let header = block.header();
         let (head, view) = self.state_after(Some(header.parent)).map_err(BlockFault::Unavailable)?;
-        check::before_execution(block, &head, &self.rules)?;
-        let mut execution = Execution::new(&self.rules, &view, &head, header.time_ms);
+        let Place { rules, carries } = self.place(&head, header.epoch);
+        check::before_execution(block, &head, &rules)?;
+        if carries {
+            let executed = Executed::carrier(&head);
+            check::outcome(header, &rules, &executed)?;
+            return Ok(overlay(block.clone(), executed, rules));
+        }
+        let mut execution = Execution::new(&rules, &view, &head, header.time_ms);
         for (index, candidate) in candidates.enumerate() {
             execution.apply(&candidate).map_err(|halt| match halt {
                 Halt::Refused(refusal) => BlockFault::Transaction { index, id: candidate.id, refusal },
@@ -246,8 +277,19 @@ impl State {
             })?;
         }
         let executed = execution.finish().map_err(BlockFault::Unavailable)?;
-        check::roots(header, &executed.roots)?;
-        Ok(overlay(block.clone(), executed))
+        check::outcome(header, &rules, &executed)?;
+        Ok(overlay(block.clone(), executed, rules))
+    }
+
+    /// What a block of `epoch` on `head` is executed under. On an uncommitted end of an epoch only carriers
+    /// stand; the next epoch begins on a committed one alone.
+    fn place(&self, head: &Head, epoch: Epoch) -> Place {
+        let ends = head.next.is_some();
+        let committed = self.live.read().head.id == head.id;
+        if ends && !(committed && epoch != head.rules.set.epoch()) {
+            return Place { rules: head.rules.clone(), carries: true };
+        }
+        Place { rules: head.rules_after().clone(), carries: false }
     }
 
     /// Whether exactly this block, transactions included, has been executed or is the committed tip.
@@ -270,30 +312,6 @@ impl State {
         }
         let head = chain.first().map_or_else(|| live.head.clone(), |newest| Arc::new(newest.head.clone()));
         Ok((head, View { store: self.store.as_ref(), chain }))
-    }
-
-    fn header_of(&self, slot: &Slot, time_ms: u64, executed: &Executed) -> Header {
-        let roots = &executed.roots;
-        Header {
-            version: HEADER_VERSION,
-            chain: self.rules.chain,
-            epoch: slot.epoch,
-            view: slot.view,
-            height: slot.height,
-            parent: slot.parent,
-            parent_view: slot.parent_view,
-            time_ms,
-            proposer: slot.proposer,
-            tx_root: roots.tx_root,
-            tx_count: roots.tx_count,
-            state_root: roots.state_root,
-            anchors_root: roots.anchors_root,
-            anchors_size: roots.anchors_size,
-            anchors_sha256: roots.anchors_sha256,
-            history_root: roots.history_root,
-            validators: self.rules.set_digest,
-            next_validators: self.rules.set_digest,
-        }
     }
 
     /// Keeps an overlay, giving up the oldest one that nothing builds on when there is no room.
@@ -329,12 +347,44 @@ impl State {
     }
 }
 
-fn overlay(block: Arc<Block>, executed: Executed) -> Overlay {
+/// The rules of a block, and whether it only carries the end of its epoch.
+struct Place {
+    rules: Arc<Rules>,
+    carries: bool,
+}
+
+fn header_of(slot: &Slot, time_ms: u64, rules: &Rules, executed: &Executed) -> Header {
+    let roots = &executed.roots;
+    Header {
+        version: rules.protocol,
+        chain: rules.chain,
+        epoch: slot.epoch,
+        view: slot.view,
+        height: slot.height,
+        parent: slot.parent,
+        parent_view: slot.parent_view,
+        time_ms,
+        proposer: slot.proposer,
+        tx_root: roots.tx_root,
+        tx_count: roots.tx_count,
+        state_root: roots.state_root,
+        anchors_root: roots.anchors_root,
+        anchors_size: roots.anchors_size,
+        anchors_sha256: roots.anchors_sha256,
+        history_root: roots.history_root,
+        validators: rules.set_digest,
+        next_validators: executed.next.as_ref().map_or(rules.set_digest, |next| next.set_digest),
+    }
+}
+
+fn overlay(block: Arc<Block>, executed: Executed, rules: Arc<Rules>) -> Overlay {
     let head = Head {
         id: block.id(),
         header: Arc::new(block.header().clone()),
         logs: executed.logs,
         tree_version: executed.tree_version,
+        rules,
+        next: executed.next,
     };
     Overlay { block, head, transactions: executed.transactions, effects: executed.effects }
 }

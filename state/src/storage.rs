@@ -45,11 +45,15 @@ pub enum Table {
     TreeStale,
     /// Key address -> public key, for every key an identity ever held.
     PublicKeys,
+    /// Epoch -> validators, parameters and protocol version, for every epoch after the first. Kept for ever.
+    Epochs,
+    /// Epoch -> the commit proof that ended it. Kept for ever.
+    EpochProofs,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Headers,
         Self::Bodies,
@@ -67,6 +71,8 @@ impl Table {
         Self::TreeValues,
         Self::TreeStale,
         Self::PublicKeys,
+        Self::Epochs,
+        Self::EpochProofs,
     ];
 
     /// The table's name on disk.
@@ -89,6 +95,8 @@ impl Table {
             Self::TreeValues => "tree_values",
             Self::TreeStale => "tree_stale",
             Self::PublicKeys => "public_keys",
+            Self::Epochs => "epochs",
+            Self::EpochProofs => "epoch_proofs",
         }
     }
 

@@ -75,7 +75,7 @@ fn every_header_field_is_compared() {
         assert!(matches!(
             b.commit(&[certified(&bad)]),
             Err(StateError::Diverged { .. } | StateError::NotNext { .. })
-                | Err(StateError::CertificateMismatch { .. })
+                | Err(StateError::CertificateMismatch { .. } | StateError::EpochProofMissing { .. })
         ));
     }
     assert_eq!(b.overlays(), 0, "a refused block leaves nothing");

@@ -11,7 +11,7 @@ use crate::id::{BlockId, ChainId, Epoch, Height, ValidatorIndex, View};
 use crate::transaction::SignedTransaction;
 use crate::tree;
 
-/// The protocol version of this build's headers.
+/// The highest protocol version this build knows, and the version of its headers.
 pub const HEADER_VERSION: u8 = 1;
 /// Transactions in one block, at most; bounds decoding before anything else is known.
 pub const BLOCK_TRANSACTIONS_MAX: usize = 65_536;

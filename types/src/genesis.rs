@@ -1,6 +1,7 @@
 //! The canonical genesis: what the chain's identity is the hash of.
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use thiserror::Error;
 
 use crate::block::{HEADER_VERSION, Header};
 use crate::codec::encode;
@@ -12,6 +13,29 @@ use crate::validator::{SetFault, Validator, ValidatorSet};
 
 /// The only genesis version.
 pub const GENESIS_VERSION: u8 = 1;
+
+/// A view cannot be shorter than a few disk syncs and network delays.
+const TIMEOUT_BASE_MS_MIN: u64 = 20;
+/// No duration of a network is longer than a day; keeps sums and doublings far from overflow.
+const DURATION_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Room for one key, one signature and the largest proof, or for evidence of two more signatures.
+const TRANSACTION_BYTES_MIN: u32 = 16 * 1_024;
+/// Blocks above this do not cross a wide network within a view.
+const BLOCK_BYTES_MAX: u32 = 16 << 20;
+/// Shorter than this, a client's clock and the chain's cannot agree on an expiry.
+const REPLAY_WINDOW_MS_MIN: u64 = 1_000;
+
+/// A parameter that cannot be, by the relations that liveness and sizes rest on.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("`{field}` is {got}; expected {expected}")]
+pub struct ParamFault {
+    /// The parameter's name.
+    pub field: &'static str,
+    /// Its value.
+    pub got: u64,
+    /// What it may be.
+    pub expected: String,
+}
 
 /// Everything that defines a chain. `H[genesis](borsh Genesis)` is the chain's identity.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
@@ -82,10 +106,44 @@ impl Default for Params {
 }
 
 impl Params {
+    /// Checks the relations between parameters that liveness and sizes rest on.
+    ///
+    /// # Errors
+    /// The first parameter that cannot be.
+    pub fn check(&self) -> Result<(), ParamFault> {
+        let Self { timeout_base_ms: base, timeout_cap_ms: cap, .. } = *self;
+        within("timeout_base_ms", base, TIMEOUT_BASE_MS_MIN, DURATION_MS_MAX)?;
+        within("timeout_cap_ms", cap, base, DURATION_MS_MAX)?;
+        // A leader may stamp a block up to `drift` ahead, and replicas hold it that long: a whole view must not go by.
+        below("drift_ms", self.drift_ms, base)?;
+        within("lag_max_ms", self.lag_max_ms, base, DURATION_MS_MAX)?;
+        // A leader that waits longer than the view lasts would never propose.
+        below("interval_min_ms", self.interval_min_ms, base)?;
+        within("interval_idle_ms", self.interval_idle_ms, self.interval_min_ms.max(1), DURATION_MS_MAX)?;
+        let (transaction, block) = (self.transaction_bytes_max, self.block_bytes_max);
+        within("block_bytes_max", block.into(), TRANSACTION_BYTES_MIN.into(), BLOCK_BYTES_MAX.into())?;
+        within("transaction_bytes_max", transaction.into(), TRANSACTION_BYTES_MIN.into(), block.into())?;
+        within("replay_window_ms", self.replay_window_ms, REPLAY_WINDOW_MS_MIN, DURATION_MS_MAX)
+    }
+
     /// `H[params](borsh Params)`.
     pub fn digest(&self) -> Hash {
         tree::digest(Context::Params, self)
     }
+}
+
+fn within(field: &'static str, got: u64, low: u64, high: u64) -> Result<(), ParamFault> {
+    if (low..=high).contains(&got) {
+        return Ok(());
+    }
+    Err(ParamFault { field, got, expected: format!("{low} to {high}") })
+}
+
+fn below(field: &'static str, got: u64, base: u64) -> Result<(), ParamFault> {
+    if got < base {
+        return Ok(());
+    }
+    Err(ParamFault { field, got, expected: format!("less than timeout_base_ms ({base})") })
 }
 
 impl Genesis {

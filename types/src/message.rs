@@ -7,6 +7,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::block::Block;
 use crate::certificate::{BlockCert, CommitCert, First, Phase, Second, TimeoutCert};
+use crate::epoch::EpochProof;
 use crate::hash::Hash;
 use crate::id::{BlockId, ChainId, Epoch, Height, ValidatorIndex, View};
 use crate::key::Signature;
@@ -186,6 +187,7 @@ pub enum Message {
     TimeoutCert(Arc<TimeoutCert>),
     CommitCert(Arc<CommitCert>),
     Status(Status),
+    EpochProof(Arc<EpochProof>),
 }
 
 impl Message {
@@ -200,6 +202,7 @@ impl Message {
             Self::TimeoutCert(m) => m.epoch,
             Self::CommitCert(m) => m.epoch,
             Self::Status(m) => m.epoch,
+            Self::EpochProof(m) => m.epoch(),
         }
     }
 
@@ -214,6 +217,7 @@ impl Message {
             Self::TimeoutCert(m) => m.view,
             Self::CommitCert(m) => m.view,
             Self::Status(m) => m.view,
+            Self::EpochProof(m) => m.certificate.view,
         }
     }
 }

@@ -7,6 +7,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use crate::codec::{encode, invalid};
+use crate::evidence::Evidence;
+use crate::governance::{CHANGES_MAX, GovernanceOp};
 use crate::hash::{Context, Hash};
 use crate::id::{Address, ChainId, ProofId, TxId};
 use crate::identity::IdentityOp;
@@ -59,6 +61,10 @@ pub enum KeyRef {
 pub enum Payload {
     /// A change to an identity.
     Identity(IdentityOp) = 1,
+    /// A validator's part in changing validators, parameters or protocol. Signed by its validator key.
+    Governance(GovernanceOp) = 4,
+    /// Two contradicting signatures of a validator, which loses its power for it.
+    Evidence(Evidence) = 5,
     /// PROOF: 1 to [`PROOFS_MAX`] proofs, all of the sender.
     Proofs(Proofs) = 7,
 }
@@ -210,6 +216,10 @@ pub enum TxFault {
     MetadataTooLong { index: usize, got: usize },
     #[error("proof {index} repeats an earlier proof of the same transaction")]
     ProofRepeated { index: usize },
+    #[error("{got} changes; expected 1 to {CHANGES_MAX}")]
+    ChangeCount { got: usize },
+    #[error("evidence must hold two different contents of a view above 0, the lower first")]
+    EvidenceMalformed,
 }
 
 impl Transaction {
@@ -227,7 +237,7 @@ impl Transaction {
     pub fn proofs(&self) -> &[Proof] {
         match &self.payload {
             Payload::Proofs(proofs) => &proofs.0,
-            Payload::Identity(_) => &[],
+            Payload::Identity(_) | Payload::Governance(_) | Payload::Evidence(_) => &[],
         }
     }
 
@@ -253,8 +263,25 @@ impl Transaction {
         }
         match &self.payload {
             Payload::Proofs(proofs) => check_proofs(&proofs.0),
-            Payload::Identity(_) => Ok(()),
+            Payload::Governance(op) => check_governance(op),
+            Payload::Evidence(evidence) if !evidence.is_well_formed() => Err(TxFault::EvidenceMalformed),
+            Payload::Identity(_) | Payload::Evidence(_) => Ok(()),
         }
+    }
+
+    /// Whether a validator may sign this with its validator key, whatever its account's policy: governance
+    /// always, evidence by choice (FORMATS, "Governance").
+    pub const fn may_use_validator_key(&self) -> bool {
+        matches!(self.payload, Payload::Governance(_) | Payload::Evidence(_))
+    }
+}
+
+fn check_governance(op: &GovernanceOp) -> Result<(), TxFault> {
+    match op {
+        GovernanceOp::Propose { changes, .. } if !(1..=CHANGES_MAX).contains(&changes.0.len()) => {
+            Err(TxFault::ChangeCount { got: changes.0.len() })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -324,6 +351,6 @@ pub struct AuthenticatedTx {
     pub id: TxId,
     /// Length of the canonical bytes of `signed`.
     pub bytes: usize,
-    /// The resolved key of each entry of `keys`, in order.
+    /// The resolved key of each entry of `keys`, in order; after them, for evidence, the key of the accused.
     pub keys: Vec<PublicKey>,
 }

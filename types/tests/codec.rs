@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_types::certificate::First;
+use cairn_types::evidence::Pair;
 use cairn_types::identity::IdentityOp;
 use cairn_types::message::{Ballot, CertReference};
 use cairn_types::node_record::{NodeRecord, SignedNodeRecord};
@@ -12,10 +13,11 @@ use cairn_types::record::Landing;
 use cairn_types::safety::SafetyRecord;
 use cairn_types::transaction::Proofs;
 use cairn_types::{
-    Address, Admission, Block, BlockCert, BlockId, Carried, ChainId, CommitCert, Epoch, Genesis, Hash,
-    Header, Height, KeyRef, Message, Params, Payload, Proof, ProofId, ProofKind, Proposal, PublicKey,
-    QuorumCert, Record, Scheme, Signature, SignedTransaction, Timeout, TimeoutCert, TimeoutEntry,
-    Transaction, TreeKind, TxId, Validator, ValidatorIndex, ValidatorSet, View, decode, encode,
+    Address, Admission, Block, BlockCert, BlockId, Carried, ChainId, Change, Changes, CommitCert, Conflict,
+    Epoch, EpochProof, Evidence, Genesis, GovernanceOp, Hash, Header, Height, KeyRef, Message, Params,
+    Payload, Proof, ProofId, ProofKind, Proposal, PublicKey, QuorumCert, Record, Scheme, Signature,
+    SignedTransaction, Timeout, TimeoutCert, TimeoutEntry, Transaction, TreeKind, TxId, Validator,
+    ValidatorIndex, ValidatorSet, View, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -87,7 +89,50 @@ fn payload() -> impl Strategy<Value = Payload> {
         any::<u16>().prop_map(|index| Payload::Identity(IdentityOp::RevokeKey(index))),
         any::<u16>().prop_map(|count| Payload::Identity(IdentityOp::SetThreshold(count))),
         hash().prop_map(|address| Payload::Identity(IdentityOp::Admit(Address::new(address)))),
+        (vec(change(), 1..=8), any::<u64>()).prop_map(|(changes, life_ms)| {
+            Payload::Governance(GovernanceOp::Propose { changes: Changes(changes), life_ms })
+        }),
+        hash().prop_map(|id| Payload::Governance(GovernanceOp::Approve(TxId::new(id)))),
+        hash().prop_map(|id| Payload::Governance(GovernanceOp::Withdraw(TxId::new(id)))),
+        evidence().prop_map(Payload::Evidence),
     ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let address = || hash().prop_map(Address::new);
+    prop_oneof![
+        (key(), any::<u64>()).prop_map(|(key, power)| Change::Join { key, power }),
+        address().prop_map(Change::Leave),
+        (address(), any::<u64>()).prop_map(|(validator, power)| Change::Power { validator, power }),
+        (address(), key()).prop_map(|(validator, key)| Change::Rotate { validator, key }),
+        Just(Change::Params(Params::default())),
+        any::<u8>().prop_map(Change::Protocol),
+    ]
+}
+
+fn evidence() -> impl Strategy<Value = Evidence> {
+    let blocks = ((hash(), signature()), (hash(), signature()), 0..3u8);
+    let blocks = blocks.prop_filter_map("two different blocks", |(one, other, kind)| {
+        let named = |(id, signature)| (BlockId::new(id), signature);
+        let pair = Pair::new(named(one), named(other))?;
+        Some(match kind {
+            0 => Conflict::Proposals(pair),
+            1 => Conflict::Votes(pair),
+            _ => Conflict::CommitVotes(pair),
+        })
+    });
+    let views = (any::<u64>(), signature(), signature()).prop_filter_map("two views", |(view, a, b)| {
+        let pair = Pair::new((View::new(view), a), (View::new(view ^ 1), b))?;
+        Some(Conflict::Timeouts(pair))
+    });
+    (any::<u64>(), 1..u64::MAX, any::<u16>(), prop_oneof![blocks, views]).prop_map(
+        |(epoch, view, validator, conflict)| Evidence {
+            epoch: Epoch::new(epoch),
+            view: View::new(view),
+            validator: ValidatorIndex(validator),
+            conflict,
+        },
+    )
 }
 
 fn signed_transaction() -> impl Strategy<Value = SignedTransaction> {
@@ -262,6 +307,11 @@ proptest! {
             signature,
         }));
         check(&Message::TimeoutCert(Arc::new(cert)));
+    }
+
+    #[test]
+    fn epoch_proofs(headers in vec(header(), 1..4), (_, _, commit) in ballots()) {
+        check(&Message::EpochProof(Arc::new(EpochProof { headers, certificate: Arc::new(commit) })));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Attacker {
             Message::Certificate(cert) => self.keep(Some(cert), None),
             Message::TimeoutCert(tc) => self.keep(Some(&tc.high_qc), Some(tc)),
             Message::CommitCert(cert) => self.keep(Some(&BlockCert::Commit(cert.clone())), None),
-            Message::Vote(_) | Message::CommitVote(_) | Message::Status(_) => {}
+            Message::Vote(_) | Message::CommitVote(_) | Message::Status(_) | Message::EpochProof(_) => {}
         }
         while self.headers.len() > 2 * VIEWS_KEPT {
             self.headers.pop_first();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cairn_consensus::Outgoing;
 use cairn_types::safety::SafetyRecord;
-use cairn_types::{BlockId, CertifiedBlock, Hash, Height, ValidatorIndex, View};
+use cairn_types::{BlockId, CertifiedBlock, Epoch, Hash, Height, ValidatorIndex, View};
 
 /// What was signed: votes name a block, timeouts a certificate's view.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,9 +17,13 @@ enum Content {
 #[derive(Default)]
 pub(crate) struct Checks {
     committed: BTreeMap<Height, (BlockId, Hash)>,
-    signed: BTreeMap<(ValidatorIndex, &'static str, View), Content>,
+    signed: BTreeMap<(Epoch, ValidatorIndex, &'static str, View), Content>,
     pub(crate) commits: u64,
     pub(crate) accusations: u64,
+    /// The epoch that someone has come to.
+    pub(crate) epochs: u64,
+    /// Ends of epochs that were committed through a carrier, each node counted.
+    pub(crate) carried: u64,
 }
 
 impl Checks {
@@ -57,7 +61,7 @@ impl Checks {
             on_disk,
             "validator {signer} sends a {kind} of view {view} that is not on its disk: {disk:?}"
         );
-        let first = *self.signed.entry((signer, kind, view)).or_insert(content);
+        let first = *self.signed.entry((disk.epoch, signer, kind, view)).or_insert(content);
         assert_eq!(first, content, "(c) validator {signer} signs two {kind}s of view {view}");
     }
 

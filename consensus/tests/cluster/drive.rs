@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cairn_consensus::{Action, Blame, BlockVerdict, Input, Outgoing, Step};
-use cairn_types::{Block, CertifiedBlock, Message, Slot, Verified};
+use cairn_consensus::{Across, Action, Blame, BlockVerdict, Input, Outgoing, Step, across};
+use cairn_types::{Block, CertifiedBlock, EpochProof, Message, Slot, Verified};
 use rand::Rng;
 
 use super::{Cluster, Event, Wire};
@@ -86,7 +86,7 @@ impl Cluster {
                 let signed = outgoing.preimage(self.world.chain).is_some();
                 let message = self.seal(node, outgoing);
                 for to in (0..self.nodes.len()).filter(|to| *to != node) {
-                    if self.nodes[to].me.is_some() {
+                    if self.nodes[to].me.is_some() || self.index_at(node, to).is_some() {
                         self.send(node, to, Wire::Message(message.clone()));
                     }
                 }
@@ -97,7 +97,7 @@ impl Cluster {
             }
             Action::Send(index, outgoing) => {
                 let message = self.seal(node, outgoing);
-                for to in self.nodes_of(index).into_iter().filter(|to| *to != node) {
+                for to in self.nodes_of(node, index).into_iter().filter(|to| *to != node) {
                     self.send(node, to, Wire::Message(message.clone()));
                 }
             }
@@ -127,9 +127,14 @@ impl Cluster {
                 self.at(at, Event::Fires { node, incarnation, timer });
             }
             Action::Commit(blocks) => self.commit(node, &blocks),
+            Action::EndEpoch(end) => {
+                self.end_epoch(node, &end.blocks, &end.proof);
+                queue.clear(); // what the epoch's replica said last
+                queue.push_back((None, Input::Start));
+            }
             Action::Formed(_) => {}
             Action::Accuse(accusation) => {
-                let accused = self.nodes_of(accusation.validator());
+                let accused = self.nodes_of(node, accusation.validator());
                 let honest = accused.len() == 1 && self.nodes[accused[0]].honest;
                 assert!(!honest, "node {node} accuses honest {accused:?}: {accusation:?}");
                 self.checks.accusations += 1;
@@ -148,13 +153,21 @@ impl Cluster {
         self.world.seal(index.unwrap_or_default(), outgoing)
     }
 
-    fn nodes_of(&self, index: cairn_types::ValidatorIndex) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|node| self.nodes[*node].me == Some(index)).collect()
+    /// The nodes with the key that stands at `index` in the epoch of `at`.
+    fn nodes_of(&self, at: usize, index: cairn_types::ValidatorIndex) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.index_at(at, *node) == Some(index)).collect()
+    }
+
+    /// Where `peer` stands in the set of the epoch that `at` is in.
+    pub(crate) fn index_at(&self, at: usize, peer: usize) -> Option<cairn_types::ValidatorIndex> {
+        let world = self.nodes[at].live.as_ref().map_or(&self.world, |live| &live.world);
+        self.nodes[peer].who.and_then(|who| world.set.index_of(&who))
     }
 
     fn pick(&mut self, node: usize, from: &[cairn_types::ValidatorIndex]) -> Option<usize> {
         let holds = |other: &usize| {
-            *other != node && self.nodes[*other].me.is_some_and(|me| from.is_empty() || from.contains(&me))
+            let index = self.index_at(node, *other);
+            *other != node && index.is_some_and(|index| from.is_empty() || from.contains(&index))
         };
         let holders: Vec<usize> = (0..self.nodes.len()).filter(holds).collect();
         (!holders.is_empty()).then(|| holders[self.rng.random_range(0..holders.len())])
@@ -181,6 +194,43 @@ impl Cluster {
         }
     }
 
+    /// The blocks up to the epoch's end and its proof are synced at once; then the next epoch begins.
+    fn end_epoch(&mut self, node: usize, blocks: &[CertifiedBlock], proof: &Arc<EpochProof>) {
+        self.commit(node, blocks);
+        let Some(live) = self.nodes[node].live.as_ref() else { return };
+        assert!(
+            live.world.verify(&Message::EpochProof(proof.clone())),
+            "node {node} ends its epoch without a proof"
+        );
+        self.nodes[node].disk.chain.proofs.push(proof.clone());
+        self.checks.epochs = self.checks.epochs.max(self.nodes[node].disk.chain.proofs.len() as u64);
+        self.checks.carried += u64::from(proof.is_carried());
+        let genesis = self.world.clone();
+        self.nodes[node].turn(&genesis);
+        for to in 0..self.nodes.len() {
+            if self.nodes[to].me.is_none() && to != node {
+                self.send(node, to, Wire::Message(Message::EpochProof(proof.clone())));
+            }
+        }
+    }
+
+    /// What a message of another epoch is answered with (rule E).
+    fn answer_across(&mut self, from: usize, to: usize, message: &Message) -> bool {
+        let Some(live) = self.nodes[to].live.as_ref() else { return true };
+        let answer = match across(live.replica.epoch(), message.epoch()) {
+            Across::Ours => return false,
+            Across::AnswerWithProof if matches!(message, Message::EpochProof(_)) => return true,
+            Across::AnswerWithProof => {
+                let epoch = message.epoch().get() as usize;
+                Message::EpochProof(self.nodes[to].disk.chain.proofs[epoch].clone())
+            }
+            Across::AskForProof => Message::Status(live.replica.status()),
+        };
+        *self.sent.entry("across").or_default() += 1;
+        self.send(to, from, Wire::Message(answer));
+        true
+    }
+
     pub(crate) fn deliver(&mut self, from: usize, to: usize, wire: Wire) {
         if let Some(attacker) = self.attacker.as_mut()
             && let Wire::Message(message) = &wire
@@ -188,9 +238,15 @@ impl Cluster {
             attacker.overhears(message);
             self.strike();
         }
+        if let Wire::Message(message) = &wire
+            && self.answer_across(from, to, message)
+        {
+            return;
+        }
+        let from_index = self.index_at(to, from);
         let Some(live) = self.nodes[to].live.as_ref() else { return };
         match wire {
-            Wire::Message(Message::Status(status)) if self.nodes[from].me.is_none() => {
+            Wire::Message(Message::Status(status)) if from_index.is_none() => {
                 let answer = live.replica.answer_to(&status);
                 for outgoing in answer {
                     let message = self.seal(to, outgoing);
@@ -198,7 +254,7 @@ impl Cluster {
                 }
             }
             Wire::Message(message) => {
-                if !self.world.verify(&message) {
+                if !live.world.verify(&message) {
                     assert!(
                         !self.nodes[from].honest,
                         "honest node {from} sends a bad signature: {message:?}"
@@ -207,9 +263,7 @@ impl Cluster {
                 }
                 let miscounted = self.miscount(to, &message).map(|input| (None, input));
                 let input = match message {
-                    Message::Status(status) => {
-                        Input::Status { from: self.nodes[from].me.unwrap_or_default(), status }
-                    }
+                    Message::Status(status) => Input::Status { from: from_index.unwrap_or_default(), status },
                     message => self.input(message),
                 };
                 self.turn(to, [(Some(from), input)].into_iter().chain(miscounted).collect());
@@ -226,21 +280,31 @@ impl Cluster {
             }
             Wire::Block(block) => self.turn(to, vec![(Some(from), Input::BlockFetched { block })]),
             Wire::Range(after) => {
-                let blocks = range(&self.nodes[to].disk.chain.blocks, after as usize);
-                self.send(to, from, Wire::Blocks(blocks));
+                let chain = &self.nodes[to].disk.chain;
+                let blocks = range(&chain.blocks, after as usize);
+                let ends = blocks.last().map(|last| last.block.header()).filter(|last| last.ends_epoch());
+                let proof = ends.map(|last| chain.proofs[last.epoch.get() as usize].clone());
+                self.send(to, from, Wire::Blocks(blocks, proof));
             }
-            Wire::Blocks(blocks) => self.apply_range(to, blocks),
+            Wire::Blocks(blocks, proof) => self.apply_range(to, blocks, proof),
         }
     }
 
     /// Range sync: heights after ours, ending at the block its commit certificate names.
-    fn apply_range(&mut self, node: usize, blocks: Vec<CertifiedBlock>) {
+    fn apply_range(&mut self, node: usize, blocks: Vec<CertifiedBlock>, proof: Option<Arc<EpochProof>>) {
         let Some(live) = self.nodes[node].live.as_ref() else { return };
         let (tip, height) = live.replica.committed();
         let Some(last) = blocks.last().cloned() else { return };
         let fits = blocks.first().is_some_and(|first| first.block.header().parent == tip);
+        if let Some(proof) = proof.filter(|_| fits && last.block.header().epoch == live.replica.epoch()) {
+            self.end_epoch(node, &blocks, &proof);
+            return self.turn(node, vec![(None, Input::Start)]);
+        }
         let certificate = Message::CommitCert(last.certificate.clone());
-        if !fits || last.certificate.block != last.block.id() || !self.world.verify(&certificate) {
+        if last.block.header().epoch != live.replica.epoch() {
+            return;
+        }
+        if !fits || last.certificate.block != last.block.id() || !live.world.verify(&certificate) {
             return;
         }
         assert!(last.block.header().height > height);
@@ -300,13 +364,19 @@ impl Cluster {
             Message::Certificate(m) => Input::Certificate(Verified::assume(m)),
             Message::TimeoutCert(m) => Input::TimeoutCert(Verified::assume(m)),
             Message::CommitCert(m) => Input::CommitCert(Verified::assume(m)),
+            Message::EpochProof(m) => Input::EpochProof(Verified::assume(m)),
             Message::Status(status) => Input::Status { from: cairn_types::ValidatorIndex(0), status },
         }
     }
 }
 
+/// Up to the end of one epoch; what ends it is proven by the epoch's commit proof.
 fn range(chain: &[CertifiedBlock], after: usize) -> Vec<CertifiedBlock> {
     let mut blocks: Vec<CertifiedBlock> = chain.iter().skip(after).take(RANGE_BLOCKS).cloned().collect();
+    if let Some(end) = blocks.iter().position(|it| it.block.header().ends_epoch()) {
+        blocks.truncate(end + 1);
+        return blocks;
+    }
     while blocks.last().is_some_and(|last| last.certificate.block != last.block.id()) {
         blocks.pop();
     }
@@ -323,5 +393,6 @@ fn kind(outgoing: &Outgoing) -> &'static str {
         Outgoing::TimeoutCert(_) => "timeout certificate",
         Outgoing::CommitCert(_) => "commit certificate",
         Outgoing::Status(_) => "status",
+        Outgoing::EpochProof(_) => "epoch proof",
     }
 }

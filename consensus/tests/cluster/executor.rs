@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cairn_consensus::BlockVerdict;
-use cairn_types::{Block, BlockId, CertifiedBlock, Header, SignedTransaction, Slot, TxId};
+use cairn_types::{Block, BlockId, CertifiedBlock, EpochProof, Header, SignedTransaction, Slot, TxId};
 
 use super::world::{World, next_root};
 
@@ -15,6 +15,15 @@ const BLOCK_TRANSACTIONS: usize = 3;
 #[derive(Clone, Default)]
 pub(crate) struct ChainOnDisk {
     pub(crate) blocks: Vec<CertifiedBlock>,
+    /// The commit proof of each epoch that has ended, synced together with its last block.
+    pub(crate) proofs: Vec<Arc<EpochProof>>,
+}
+
+impl ChainOnDisk {
+    /// The epoch that it has come to.
+    pub(crate) fn world(&self, genesis: &World) -> World {
+        self.proofs.last().map_or_else(|| genesis.clone(), |proof| genesis.turned(proof))
+    }
 }
 
 /// What does not: executed blocks above the committed one, and the pool.
@@ -41,6 +50,7 @@ impl Executor {
         for certified in &chain.blocks {
             executor.apply(&certified.block);
         }
+        executor.world = chain.world(world);
         executor
     }
 
@@ -75,8 +85,10 @@ impl Executor {
     }
 
     pub(crate) fn build(&mut self, slot: Slot, clock_ms: u64) -> Option<Arc<Block>> {
-        let transactions = self.candidates(&slot.parent)?.take(BLOCK_TRANSACTIONS).cloned().collect();
         let parent = self.header(&slot.parent)?.clone();
+        let carries = parent.ends_epoch() && parent.epoch == slot.epoch;
+        let room = if carries { 0 } else { BLOCK_TRANSACTIONS };
+        let transactions = self.candidates(&slot.parent)?.take(room).cloned().collect();
         let block = self.world.block(&parent, slot, clock_ms.max(parent.time_ms + 1), transactions);
         self.keep(&block);
         Some(block)
@@ -86,10 +98,12 @@ impl Executor {
     /// clock. `Unjudged` when the parent was let go of since, because another block was committed.
     pub(crate) fn check(&mut self, block: &Arc<Block>, oldest_ms: u64) -> BlockVerdict {
         let header = block.header();
-        let Some(parent) = self.header(&header.parent) else { return BlockVerdict::Unjudged };
+        let Some(parent) = self.header(&header.parent).cloned() else { return BlockVerdict::Unjudged };
         let ids: Vec<TxId> = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
         let again = |ids: &[TxId]| ids.iter().any(|id| self.committed_ids.contains(id));
-        if header.state_root != next_root(parent.state_root, header.tx_root) || again(&ids) {
+        let transactions = block.transactions().to_vec();
+        let expected = self.world.block(&parent, header.slot(), header.time_ms, transactions);
+        if expected.header() != header || again(&ids) {
             return BlockVerdict::Invalid;
         }
         self.keep(block);
@@ -116,6 +130,12 @@ impl Executor {
         self.executed.retain(|_, (other, _)| other.height > header.height);
         self.tip = header.clone();
         self.tip_id = block.id();
+    }
+
+    /// The next epoch begins on the committed block. What was executed above it were its carriers.
+    pub(crate) fn turn(&mut self, world: &World) {
+        self.world = world.clone();
+        self.executed.clear();
     }
 
     pub(crate) fn has_committed(&self, id: &TxId) -> bool {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cairn_consensus::{Input, Timer};
-use cairn_types::{Block, BlockId, CertifiedBlock, Context, Hash, Message, Params, Slot, TxId};
+use cairn_types::{Block, BlockId, CertifiedBlock, Context, EpochProof, Hash, Message, Params, Slot, TxId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -35,7 +35,8 @@ pub(crate) enum Wire {
     Block(Arc<Block>),
     /// The heights after this one, please.
     Range(u64),
-    Blocks(Vec<CertifiedBlock>),
+    /// Of one epoch, with its proof when they reach its end.
+    Blocks(Vec<CertifiedBlock>, Option<Arc<EpochProof>>),
 }
 
 #[derive(Clone, Debug)]
@@ -102,8 +103,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// `n` honest validators, all down.
     pub(crate) fn new(n: usize, params: Params, delays: Delays, seed: u64) -> Self {
-        let world = World::new(n, params);
-        let nodes = world.all().into_iter().map(|me| Node::new(Some(me), true, 0)).collect();
+        Self::of(World::new(n, params), delays, seed)
+    }
+
+    /// The honest validators of every epoch of this world's schedule, all down.
+    pub(crate) fn of(world: World, delays: Delays, seed: u64) -> Self {
+        let mut nodes: Vec<Node> = world.all().into_iter().map(|me| Node::new(Some(me), true, 0)).collect();
+        for later in world.everyone().into_iter().filter(|who| world.set.index_of(who).is_none()) {
+            nodes.push(Node { who: Some(later), ..Node::new(None, true, 0) });
+        }
         Self {
             world,
             nodes,
@@ -211,6 +219,10 @@ impl Cluster {
             return;
         }
         let world = self.world.clone();
+        for node in &mut self.nodes {
+            let of = |me| world.set.get(me).map(|validator| validator.address);
+            node.who = node.who.or_else(|| node.me.and_then(of));
+        }
         self.lose_unsynced(node);
         self.nodes[node].open(&world);
         self.transcript.line(self.now, || format!("{} starts", self.name(node)));
@@ -234,7 +246,7 @@ impl Cluster {
             if at != peer
                 && reachable
                 && both
-                && let Some(index) = self.nodes[peer].me
+                && let Some(index) = self.index_at(at, peer)
             {
                 self.turn(at, vec![(None, Input::Connected(index))]);
             }

@@ -86,6 +86,7 @@ impl Cluster {
                     format!("sends the commit certificate of view {}", cert.view)
                 }
                 Outgoing::Status(status) => format!("stands in view {}", status.view),
+                Outgoing::EpochProof(proof) => format!("proves the end of epoch {}", proof.epoch()),
             };
             format!("{}: {text}", self.name(node))
         });

@@ -11,9 +11,10 @@ use cairn_types::log::TreeHash;
 use cairn_types::message::{Ballot, Carried};
 use cairn_types::signing::timeout_preimage;
 use cairn_types::{
-    Block, BlockCert, BlockId, ChainId, CommitCert, Context, Genesis, Hash, Header, Message, Params, Payload,
-    Proof, ProofKind, Proposal, PublicKey, QuorumCert, Scheme, Signature, SignedTransaction, Slot, Timeout,
-    TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator, ValidatorIndex, ValidatorSet, View,
+    Address, Block, BlockCert, BlockId, ChainId, CommitCert, Context, Epoch, EpochProof, Genesis, Hash,
+    Header, Message, Params, Payload, Proof, ProofKind, Proposal, PublicKey, QuorumCert, Scheme, Signature,
+    SignedTransaction, Slot, Timeout, TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator,
+    ValidatorIndex, ValidatorSet, View,
     genesis::{Admission, GENESIS_VERSION},
     transaction::{Proofs, TRANSACTION_VERSION},
     tree,
@@ -22,12 +23,47 @@ use cairn_types::{
 /// The clock of every simulation starts here, Unix ms.
 pub(crate) const START_MS: u64 = 1_000_000;
 
+/// Transactions of this nonce and above end their epoch.
+pub(crate) const TURNING_NONCE: u64 = 1 << 32;
+
+/// Who signs which epoch: `seats` of `keys` validators, moving on by one with every epoch when it turns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) keys: usize,
+    pub(crate) seats: usize,
+    pub(crate) turns: bool,
+}
+
+impl Schedule {
+    fn set_of(self, epoch: Epoch) -> ValidatorSet {
+        let first = if self.turns { epoch.get() as usize } else { 0 };
+        let mut validators: Vec<Validator> = (0..self.seats)
+            .map(|seat| {
+                let mut key = vec![0; Scheme::Dilithium3.public_key_bytes()];
+                let at = (first + seat) % self.keys;
+                key[..8].copy_from_slice(&(at as u64).to_le_bytes());
+                let key = PublicKey::new(Scheme::Dilithium3, &key).expect("the scheme's length");
+                // Who stays gets other weights too.
+                let power = if self.turns { 2 + ((first + at) % 2) as u64 } else { 1 };
+                Validator { address: key.address(), key, power }
+            })
+            .collect();
+        validators.sort_by_key(|validator| validator.address);
+        ValidatorSet::new(epoch, validators).expect("a set")
+    }
+}
+
+/// One epoch's fixed parts.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) chain: ChainId,
     pub(crate) set: Arc<ValidatorSet>,
+    pub(crate) digest: Hash,
+    pub(crate) schedule: Schedule,
     pub(crate) params: Params,
     pub(crate) root: Header,
+    /// The root became final through a carrier.
+    pub(crate) carried: bool,
     /// Certificates of a third of the power are taken for good, on purpose.
     pub(crate) weak: bool,
 }
@@ -35,15 +71,12 @@ pub(crate) struct World {
 impl World {
     /// `n` validators of equal power.
     pub(crate) fn new(n: usize, params: Params) -> Self {
-        let mut validators: Vec<Validator> = (0..n)
-            .map(|at| {
-                let mut key = vec![0; Scheme::Dilithium3.public_key_bytes()];
-                key[..8].copy_from_slice(&(at as u64).to_le_bytes());
-                let key = PublicKey::new(Scheme::Dilithium3, &key).expect("the scheme's length");
-                Validator { address: key.address(), key, power: 1 }
-            })
-            .collect();
-        validators.sort_by_key(|validator| validator.address);
+        Self::scheduled(Schedule { keys: n, seats: n, turns: false }, params)
+    }
+
+    /// Epoch 0 of this schedule.
+    pub(crate) fn scheduled(schedule: Schedule, params: Params) -> Self {
+        let validators = schedule.set_of(Epoch::ZERO).validators().to_vec();
         let genesis = Genesis {
             version: GENESIS_VERSION,
             name: "simulation".into(),
@@ -54,11 +87,34 @@ impl World {
         };
         let root = genesis.header(Context::State.hash(b"genesis")).expect("a set");
         let set = Arc::new(genesis.validator_set().expect("a set"));
-        Self { chain: genesis.chain(), set, params, root, weak: false }
+        let digest = set.digest();
+        Self { chain: genesis.chain(), set, digest, schedule, params, root, carried: false, weak: false }
+    }
+
+    /// The epoch that this proof begins.
+    pub(crate) fn turned(&self, proof: &EpochProof) -> Self {
+        let root = proof.last_block().expect("a header").clone();
+        let set = Arc::new(self.schedule.set_of(root.epoch.next()));
+        let digest = set.digest();
+        assert_eq!(root.next_validators, digest, "the block names another set than the schedule's");
+        Self { set, digest, root, carried: proof.is_carried(), ..self.clone() }
+    }
+
+    /// Every validator of the schedule, in no order.
+    pub(crate) fn everyone(&self) -> Vec<Address> {
+        let everyone = Schedule { seats: self.schedule.keys, ..self.schedule };
+        everyone.set_of(Epoch::ZERO).validators().iter().map(|it| it.address).collect()
     }
 
     pub(crate) fn config(&self, me: Option<ValidatorIndex>) -> Config {
-        Config { chain: self.chain, set: self.set.clone(), me, params: self.params, root: self.root.clone() }
+        Config {
+            chain: self.chain,
+            set: self.set.clone(),
+            me,
+            params: self.params,
+            root: self.root.clone(),
+            root_is_carried: self.carried,
+        }
     }
 
     pub(crate) fn sign(&self, signer: ValidatorIndex, preimage: &[u8]) -> Signature {
@@ -93,6 +149,10 @@ impl World {
             Message::TimeoutCert(tc) => self.verify_tc(tc),
             Message::CommitCert(cert) => self.verify_ballots(cert.as_ref()),
             Message::Status(_) => true,
+            Message::EpochProof(proof) => {
+                proof.check_shape(self.chain, &self.set).is_ok()
+                    && self.verify_ballots(proof.certificate.as_ref())
+            }
         }
     }
 
@@ -190,6 +250,12 @@ impl World {
         time_ms: u64,
         transactions: Vec<Arc<SignedTransaction>>,
     ) -> Arc<Block> {
+        if parent.ends_epoch() && parent.epoch == slot.epoch {
+            return carrier(parent, slot, time_ms);
+        }
+        let ends = transactions.iter().any(|tx| tx.transaction.nonce >= TURNING_NONCE);
+        let next = self.set.epoch().next();
+        let next_validators = if ends { self.schedule.set_of(next).digest() } else { self.digest };
         let leaves: Vec<Hash> = transactions.iter().map(|tx| tx.block_leaf(tx.transaction.id())).collect();
         let tx_root = tree::tx_root(&leaves);
         let header = Header {
@@ -203,6 +269,8 @@ impl World {
             tx_root,
             tx_count: transactions.len() as u32,
             state_root: next_root(parent.state_root, tx_root),
+            validators: self.digest,
+            next_validators,
             ..self.root.clone()
         };
         Arc::new(Block::new(header, transactions))
@@ -258,6 +326,22 @@ impl World {
         };
         Arc::new(SignedTransaction { transaction, signatures: Vec::new() })
     }
+}
+
+/// A block that only carries the end of its epoch: everything but its place is its parent's.
+fn carrier(parent: &Header, slot: Slot, time_ms: u64) -> Arc<Block> {
+    let header = Header {
+        view: slot.view,
+        height: slot.height,
+        parent: slot.parent,
+        parent_view: slot.parent_view,
+        time_ms,
+        proposer: slot.proposer,
+        tx_root: TreeHash::Transactions.empty(),
+        tx_count: 0,
+        ..parent.clone()
+    };
+    Arc::new(Block::new(header, Vec::new()))
 }
 
 /// The simulated state machine: the root says which transactions came in which order.

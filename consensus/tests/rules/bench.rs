@@ -142,6 +142,11 @@ impl Bench {
                 format!("commit {}", letters.join(","))
             }
             Action::Formed(Formed::Quorum(cert)) => format!("formed qc {}", cert.view),
+            Action::EndEpoch(end) => {
+                let ids = end.blocks.iter().map(|it| self.letter(it.block.id()));
+                let carriers = end.proof.headers.len() - 1;
+                format!("end epoch {} carriers {carriers}", ids.collect::<String>())
+            }
             Action::Formed(Formed::Commit(cert)) => format!("formed cc {}", cert.view),
             Action::Formed(Formed::Timeout(cert)) => {
                 format!("formed tc {} qc {}", cert.view, cert.high_qc.view())
@@ -180,6 +185,7 @@ impl Bench {
             Outgoing::TimeoutCert(tc) => format!("tc {}", tc.view),
             Outgoing::CommitCert(cert) => format!("cc {}", cert.view),
             Outgoing::Status(_) => "status".into(),
+            Outgoing::EpochProof(proof) => format!("proof of epoch {}", proof.epoch()),
         }
     }
 

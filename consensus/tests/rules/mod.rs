@@ -1,6 +1,6 @@
 //! The rules one by one, on a single replica: what goes in, what comes out, where it then stands.
 
-mod bench;
+pub(crate) mod bench;
 mod commits;
 mod hostile;
 mod restarts;

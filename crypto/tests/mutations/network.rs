@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use cairn_crypto::KeyPair;
 use cairn_types::certificate::{BallotCert, First, Phase, Second};
+use cairn_types::evidence::Pair;
+use cairn_types::log::TreeHash;
 use cairn_types::message::Ballot;
 use cairn_types::node_record::{NodeRecord, SignedNodeRecord};
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
-    Admission, Block, BlockCert, BlockId, Carried, ChainId, CommitCert, Epoch, Genesis, Hash, KeyRef,
-    Message, Params, Payload, Proof, ProofKind, Proposal, Scheme, Signature, SignedTransaction, Timeout,
-    TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator, ValidatorIndex, ValidatorSet, View, tree,
+    Admission, Block, BlockCert, BlockId, Carried, ChainId, CommitCert, Conflict, Epoch, EpochProof,
+    Evidence, Genesis, Hash, Header, KeyRef, Message, Params, Payload, Proof, ProofKind, Proposal, Scheme,
+    Signature, SignedTransaction, Timeout, TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator,
+    ValidatorIndex, ValidatorSet, View, tree,
 };
 
 pub(crate) const CHAIN: ChainId = ChainId::new(Hash([7; 32]));
@@ -154,6 +157,50 @@ impl Network {
         Arc::new(SignedTransaction { transaction, signatures: vec![signature] })
     }
 
+    /// An epoch's last block and one carrier, committed by three of four.
+    pub(crate) fn epoch_proof(&self, view: u64) -> Arc<EpochProof> {
+        let last = self.proposal(
+            view,
+            &self.quorum(4, block_id(1)),
+            &self.timeout_cert(4, &self.quorum(3, block_id(1))),
+        );
+        let mut last = last.block.header().clone();
+        last.next_validators = Hash([8; 32]);
+        let carrier = Header {
+            view: View::new(view + 1),
+            height: last.height.next(),
+            parent: last.id(),
+            parent_view: last.view,
+            time_ms: last.time_ms + 1,
+            tx_root: TreeHash::Transactions.empty(),
+            tx_count: 0,
+            ..last.clone()
+        };
+        let certificate = self.commit(view + 1, carrier.id());
+        Arc::new(EpochProof { headers: vec![last, carrier], certificate })
+    }
+
+    /// Validator 0 accuses validator 2 of voting for both blocks.
+    pub(crate) fn evidence(&self, blocks: [u8; 2]) -> Arc<SignedTransaction> {
+        let [one, other] = blocks.map(|number| self.ballot::<First>(5, block_id(number), 2));
+        let pair = Pair::new((one.block, one.signature), (other.block, other.signature)).expect("two blocks");
+        let validator = ValidatorIndex(2);
+        let evidence =
+            Evidence { epoch: EPOCH, view: View::new(5), validator, conflict: Conflict::Votes(pair) };
+        let key = &self.keys[0];
+        let transaction = Transaction {
+            version: TRANSACTION_VERSION,
+            chain: CHAIN,
+            sender: key.address(),
+            nonce: 3,
+            expires_ms: NOW_MS,
+            keys: vec![KeyRef::Inline(key.public().clone())],
+            payload: Payload::Evidence(evidence),
+        };
+        let signature = key.sign(&transaction.preimage());
+        Arc::new(SignedTransaction { transaction, signatures: vec![signature] })
+    }
+
     pub(crate) fn node_record(&self, validator: usize, seq: u64) -> SignedNodeRecord {
         let record = NodeRecord {
             chain: CHAIN,
@@ -179,6 +226,7 @@ pub(crate) fn opaque_parts(message: &Message) -> Vec<Vec<u8>> {
         Message::Vote(m) => push(&m.signature),
         Message::CommitVote(m) => push(&m.signature),
         Message::Timeout(m) => push(&m.signature),
+        Message::EpochProof(m) => m.certificate.signatures.iter().for_each(&mut push),
         _ => {}
     }
     for certificate in cairn_crypto::Certificate::of(message) {

@@ -7,7 +7,8 @@ use cairn_crypto::Verifier;
 use cairn_state::{State, StateError};
 use cairn_types::consistency::verify_consistency;
 use cairn_types::{
-    AuthenticatedTx, Block, CertifiedBlock, CommitCert, Genesis, Header, Height, SignedTransaction, Verified,
+    AuthenticatedTx, Block, CertifiedBlock, CommitCert, EpochProof, Genesis, Header, Height,
+    SignedTransaction, Verified,
 };
 use rayon::prelude::*;
 
@@ -198,7 +199,7 @@ impl Auditor {
                 got.1, got.2, expected.2
             )));
         }
-        let set = self.state.validators_of(header.epoch);
+        let set = self.state.validators_of(header.epoch)?;
         let set = set.ok_or_else(|| wrong(format!("no validators of epoch {} are known", header.epoch)))?;
         let certificate = self
             .verifier
@@ -206,7 +207,11 @@ impl Auditor {
             .map_err(|fault| wrong(fault.to_string()))?
             .into_inner();
         let certified = |block| CertifiedBlock { block, certificate: Arc::clone(&certificate) };
-        self.state.commit(&blocks.into_iter().map(certified).collect::<Vec<_>>())?;
+        // The last block of an epoch, by a certificate of its own, is its own proof.
+        let proof = EpochProof { headers: vec![header.clone()], certificate: Arc::clone(&certificate) };
+        let ends = header.ends_epoch();
+        let blocks: Vec<_> = blocks.into_iter().map(certified).collect();
+        let _ = if ends { self.state.end_epoch(&blocks, &proof)? } else { self.state.commit(&blocks)? };
         Ok(())
     }
 

@@ -137,7 +137,7 @@ fn add(genesis: Genesis, validator: &str) -> anyhow::Result<Genesis> {
 }
 
 /// Reads `FILE` or `FILE=POWER`.
-fn read_validator(text: &str) -> anyhow::Result<(PublicKey, u64)> {
+pub(crate) fn read_validator(text: &str) -> anyhow::Result<(PublicKey, u64)> {
     let (file, power) = match text.rsplit_once('=') {
         Some((file, power)) if !Path::new(text).exists() => {
             let power = power.parse().ok().filter(|power| *power > 0);
@@ -161,7 +161,7 @@ fn parse_params(texts: &[String]) -> anyhow::Result<Params> {
     Ok(params)
 }
 
-fn set_param(params: &mut Params, name: &str, value: u64) -> anyhow::Result<()> {
+pub(crate) fn set_param(params: &mut Params, name: &str, value: u64) -> anyhow::Result<()> {
     const NAMES: [&str; 9] = [
         "timeout_base_ms",
         "timeout_cap_ms",

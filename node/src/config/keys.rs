@@ -15,7 +15,7 @@ pub(crate) struct Key {
 }
 
 /// Every key, by section.
-pub(crate) const KEYS: [Key; 15] = [
+pub(crate) const KEYS: [Key; 16] = [
     Key { name: "rpc.listen", doc: "JSON-RPC, WebSocket, health and web page" },
     Key { name: "rpc.grpc_listen", doc: "gRPC; \"\" = off" },
     Key { name: "rpc.metrics_listen", doc: "Prometheus metrics; \"\" = off" },
@@ -34,8 +34,12 @@ pub(crate) const KEYS: [Key; 15] = [
     Key { name: "p2p.quic", doc: "whether the public swarm also speaks QUIC" },
     Key { name: "keys.validator", doc: "keystore of the validator key; \"\" or a missing file = follower" },
     Key {
+        name: "keys.validator_next",
+        doc: "keystore of the key to go on with once an epoch names it (key rotation); it need not exist",
+    },
+    Key {
         name: "keys.passphrase_file",
-        doc: "file with the keystore's passphrase; \"\" = ask on the terminal",
+        doc: "file with the keystores' passphrase; \"\" = ask on the terminal",
     },
     Key { name: "state.cache_mib", doc: "RocksDB block cache, MiB" },
     Key { name: "log.level", doc: "off, error, warn, info, debug, trace, or \"info,cairn_p2p=debug\"" },

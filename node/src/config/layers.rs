@@ -85,12 +85,17 @@ impl Default for RawP2p {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawKeys {
     pub(crate) validator: String,
+    pub(crate) validator_next: String,
     pub(crate) passphrase_file: String,
 }
 
 impl Default for RawKeys {
     fn default() -> Self {
-        Self { validator: "keys/validator.json".to_owned(), passphrase_file: String::new() }
+        Self {
+            validator: "keys/validator.json".to_owned(),
+            validator_next: "keys/validator-next.json".to_owned(),
+            passphrase_file: String::new(),
+        }
     }
 }
 

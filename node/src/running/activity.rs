@@ -19,8 +19,17 @@ impl Turns {
         Self { counts: Mutex::new(vec![Activity::default(); set.count()]) }
     }
 
-    /// Counts a final block, and the given-up views between it and its parent.
+    /// Starts anew with the validators of the epoch that begins.
+    pub(crate) fn begin_epoch(&self, set: &ValidatorSet) {
+        *self.counts.lock() = vec![Activity::default(); set.count()];
+    }
+
+    /// Counts a final block, and the given-up views between it and its parent. One of an earlier epoch is
+    /// passed over: its positions mean other validators.
     pub(crate) fn count(&self, set: &ValidatorSet, header: &Header) {
+        if header.epoch != set.epoch() {
+            return;
+        }
         let mut counts = self.counts.lock();
         if let Some(activity) = counts.get_mut(usize::from(header.proposer.0)) {
             activity.proposed += 1;

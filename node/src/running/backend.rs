@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use cairn_p2p::Command;
 use cairn_rpc::{
-    AnchorLog, Answer, At, Backend, Fault, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, NetInfo,
+    AnchorLog, Answer, At, Backend, Fault, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, Motions, NetInfo,
     NodeAbout, NodeStatus, ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage,
     StoredBlock, SubmitState, Submitted, Trust, TxLookup, ValidatorsAt, Verdict,
 };
 use cairn_types::identity::Identity;
 use cairn_types::{
-    Address, AuthenticatedTx, Block, CommitCert, Epoch, Hash, Header, Height, ProofId, Record,
+    Address, AuthenticatedTx, Block, CommitCert, Epoch, Hash, Header, Height, ProofId, Record, Regime,
     SignedTransaction, TxId, Verified,
 };
 use tokio::sync::{oneshot, watch};
@@ -52,7 +52,7 @@ impl NodeBackend {
             chain_name: context.genesis.name.clone(),
             moniker: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            validator: context.signer.as_ref().map(|signer| signer.address),
+            validator: context.epoch().signer.as_ref().map(|signer| signer.address),
             admission: context.genesis.admission,
         };
         let notary = Arc::new(notary);
@@ -130,18 +130,19 @@ impl NodeBackend {
         let context = &self.context;
         let (height, best) = (*context.final_height.borrow(), context.position.best_known());
         let linked = context.net.linked().len();
-        let peers = match &context.signer {
+        let epoch = context.epoch();
+        let set = &epoch.set;
+        let peers = match &epoch.signer {
             Some(signer) => {
-                let power =
-                    |address| context.set.index_of(&address).map_or(0, |index| context.set.power(index));
-                let reached = context.set.power(signer.index)
-                    + context.net.linked().into_iter().map(power).sum::<u64>();
+                let power = |address| set.index_of(&address).map_or(0, |index| set.power(index));
+                let reached =
+                    set.power(signer.index) + context.net.linked().into_iter().map(power).sum::<u64>();
                 ReadyCheck {
                     name: "validators",
-                    ok: context.set.is_quorum(reached),
+                    ok: set.is_quorum(reached),
                     detail: format!(
                         "{linked} links; power {reached} of {} reached, more than two thirds needed",
-                        context.set.total_power()
+                        set.total_power()
                     ),
                 }
             }
@@ -208,11 +209,11 @@ impl Backend for NodeBackend {
             let context = &self.context;
             let tip = context.state.tip();
             Ok(NodeStatus {
-                epoch: context.set.epoch(),
+                epoch: context.epoch().number(),
                 view: context.position.view(),
                 final_age_ms: now_ms().saturating_sub(tip.header.time_ms),
                 peers: context.net.linked().len() + self.sync.peer_count(),
-                validators: context.set.count(),
+                validators: context.epoch().set.count(),
                 pending: context.pool.lock().len(),
                 syncing: context.position.syncing(),
                 best_known: context.position.best_known(),
@@ -331,8 +332,18 @@ impl Backend for NodeBackend {
 
     fn params(&self, at: At) -> Answer<'_, Option<ParamsAt>> {
         self.read(move |context| {
-            let header = reads::header(context, at)?;
-            Ok(header.map(|header| ParamsAt { height: header.height, params: context.state.params() }))
+            let Some(header) = reads::header(context, at)? else { return Ok(None) };
+            let regime = context.state.regime_of(header.epoch).map_err(fault_of_state)?;
+            let at = |regime: Regime| ParamsAt { height: header.height, params: regime.params };
+            Ok(regime.map(at))
+        })
+    }
+
+    fn motions(&self) -> Answer<'_, Motions> {
+        self.read(|context| {
+            let open = context.state.motions().map_err(fault_of_state)?;
+            let (set, protocol) = (context.state.validators(), context.state.protocol());
+            Ok(Motions { open, set: (*set).clone(), protocol })
         })
     }
 
@@ -341,13 +352,7 @@ impl Backend for NodeBackend {
     }
 
     fn trust(&self, from: Epoch) -> Answer<'_, Trust> {
-        Box::pin(async move {
-            let set = &self.context.set;
-            if from > set.epoch() {
-                return Err(Fault::not_found(format!("epoch {from} (the newest is {})", set.epoch())));
-            }
-            Ok(Trust { sets: vec![(**set).clone()], handovers: Vec::new() })
-        })
+        self.read(move |context| reads::trust(context, from))
     }
 
     fn mempool(&self) -> Answer<'_, MempoolInfo> {

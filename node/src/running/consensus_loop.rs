@@ -7,19 +7,25 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_consensus::{Action, Durable, Formed, Input, Outgoing, Reject, Replica, SafetyStore, Step};
+use cairn_consensus::{
+    Action, Durable, Formed, Input, Outgoing, Recovered, Reject, Replica, SafetyStore, Step,
+};
 use cairn_consensus::{Blame, Equivocation};
 use cairn_crypto::MessageFault;
 use cairn_journal::Journal;
 use cairn_p2p::{MessageKind, Outbound, Plane};
-use cairn_types::{BlockCert, BlockId, Height, Message, ValidatorIndex, encode};
+use cairn_types::{BlockCert, BlockId, Epoch, Height, Message, ValidatorIndex, encode};
 use tokio::sync::mpsc;
 
-use super::context::{Context, Signer};
+use super::context::Context;
+use super::epoch::EpochInForce;
 use super::executor::Task;
+use super::keys::Signer;
+use super::opening::open_journal;
 use super::sync::Job;
 use super::timers::Timers;
 use super::wire::Found;
+use crate::exit::Exit;
 
 /// Inputs taken in one turn: bounds how long a vote waits for its turn's sync.
 const TURN_INPUTS_MAX: usize = 256;
@@ -35,6 +41,16 @@ pub(crate) enum Store {
     Journal(Box<Journal>, Arc<Context>),
     /// A follower signs nothing, so it has nothing to remember.
     Follower,
+}
+
+impl Store {
+    /// The journal of a validator; nothing for a follower.
+    pub(crate) fn of(journal: Option<Journal>, context: &Arc<Context>) -> Self {
+        match journal {
+            Some(journal) => Self::Journal(Box::new(journal), Arc::clone(context)),
+            None => Self::Follower,
+        }
+    }
 }
 
 impl SafetyStore for Store {
@@ -55,6 +71,8 @@ impl SafetyStore for Store {
 /// The loop's state.
 pub(crate) struct ConsensusLoop {
     context: Arc<Context>,
+    /// The replica's epoch. That in force may be the next one already.
+    epoch: Arc<EpochInForce>,
     replica: Replica,
     store: Store,
     timers: Timers,
@@ -73,7 +91,8 @@ impl ConsensusLoop {
         inputs: mpsc::Receiver<Input>,
     ) -> Self {
         let told = (false, replica.high_qc().block());
-        Self { context, replica, store, timers: Timers::default(), inputs, told, pruned: Height::ZERO }
+        let epoch = context.epoch();
+        Self { context, epoch, replica, store, timers: Timers::default(), inputs, told, pruned: Height::ZERO }
     }
 
     /// Runs until shutdown. A failure of the journal or a contradiction in the chain stops the node.
@@ -98,6 +117,7 @@ impl ConsensusLoop {
                 () = context.shutdown.cancelled() => return Ok(()),
                 // Rare, and never to be starved by a flood of messages.
                 timer = self.timers.next() => self.turn(Input::TimerFired(timer))?,
+                () = context.epoch_turned.notified() => self.begin_epoch()?,
                 () = context.pool_changed.notified() => self.tell_work()?,
                 input = self.inputs.recv() => match input {
                     Some(input) => self.turn(input)?,
@@ -105,6 +125,54 @@ impl ConsensusLoop {
                 },
             }
         }
+    }
+
+    /// Goes on with a replica of the epoch in force. What the state holds is durable, so the record may name
+    /// the epoch from here on (rule E).
+    fn begin_epoch(&mut self) -> Result<(), String> {
+        let epoch = self.context.epoch();
+        if epoch.number() == self.epoch.number() {
+            return Ok(());
+        }
+        let mut config = epoch.replica_config(self.context.chain);
+        let recovered = match (&epoch.signer, &self.store) {
+            (None, _) => Recovered::default(),
+            (Some(_), Store::Journal(journal, _)) => {
+                Recovered { record: journal.record().clone(), ..Recovered::default() }
+            }
+            (Some(signer), Store::Follower) => {
+                let recovered = self.take_up_the_journal(signer, epoch.number())?;
+                config.me = config.me.filter(|_| recovered.record.epoch <= epoch.number());
+                if config.me.is_some() { recovered } else { Recovered::default() }
+            }
+        };
+        self.replica = Replica::new(config, recovered)
+            .map_err(|fault| format!("epoch {} cannot be begun: {fault}", epoch.number()))?;
+        self.epoch = epoch;
+        self.timers = Timers::default(); // those of the epoch before mean nothing any more
+        self.told = (false, self.replica.high_qc().block());
+        self.turn(Input::Start)?;
+        self.tell_work()
+    }
+
+    /// A follower until now that this epoch's set names: from here on it signs, unless its journal has signed in
+    /// a later epoch, which is then waited for.
+    fn take_up_the_journal(&mut self, signer: &Signer, epoch: Epoch) -> Result<Recovered, String> {
+        let context = Arc::clone(&self.context);
+        let (journal, recovered) = open_journal(&context.keys, signer, context.chain).map_err(|fault| {
+            let why = format!("the epoch names this node as validator {}, but {fault:#}", signer.address);
+            context.fail_with(Exit::SigningRefused, why.clone());
+            why
+        })?;
+        if recovered.record.epoch > epoch {
+            context.keys.hold_until(recovered.record.epoch);
+        } else {
+            if recovered.record.epoch == epoch {
+                context.position.signed(&recovered.record);
+            }
+            self.store = Store::Journal(Box::new(journal), context);
+        }
+        Ok(recovered)
     }
 
     /// One turn: `first` and whatever else waits, then our own messages until none is left.
@@ -200,6 +268,7 @@ impl ConsensusLoop {
                 Ok(())
             }
             Action::Commit(blocks) => self.execute(Task::Commit(blocks)),
+            Action::EndEpoch(end) => self.execute(Task::EndEpoch(end, None)),
             Action::Formed(formed) => {
                 self.remember(&formed);
                 Ok(())
@@ -229,7 +298,7 @@ impl ConsensusLoop {
     }
 
     fn broadcast(&self, outgoing: Outgoing, own: &mut VecDeque<Input>) -> Result<(), String> {
-        let Some(signer) = self.context.signer.clone() else { return Ok(()) };
+        let Some(signer) = self.epoch.signer.clone() else { return Ok(()) };
         let message = outgoing.seal(self.context.chain, signer.index, |preimage| signer.sign(preimage));
         self.context.net.broadcast(&outbound(&message));
         if let Some(input) =
@@ -241,7 +310,7 @@ impl ConsensusLoop {
     }
 
     fn send(&self, to: ValidatorIndex, outgoing: Outgoing) -> Result<(), String> {
-        let (Some(signer), Some(validator)) = (&self.context.signer, self.context.set.get(to)) else {
+        let (Some(signer), Some(validator)) = (&self.epoch.signer, self.epoch.set.get(to)) else {
             return Ok(());
         };
         let message = outgoing.seal(self.context.chain, signer.index, |preimage| signer.sign(preimage));
@@ -252,8 +321,7 @@ impl ConsensusLoop {
     /// Our own message as an input, through the same verifier as everyone's: a faulty key or scheme is
     /// noticed here first.
     fn own_input(&self, message: Message) -> Result<Option<Input>, MessageFault> {
-        let (context, set) = (&self.context, &*self.context.set);
-        let root = context.root.id();
+        let (context, set, root) = (&self.context, &*self.epoch.set, self.epoch.root_id);
         Ok(Some(match message {
             Message::Proposal(proposal) => {
                 let found = Found::Proposal(Arc::new(proposal.clone()));
@@ -266,14 +334,13 @@ impl ConsensusLoop {
             Message::Certificate(_)
             | Message::TimeoutCert(_)
             | Message::CommitCert(_)
-            | Message::Status(_) => {
-                return Ok(None);
-            }
+            | Message::Status(_)
+            | Message::EpochProof(_) => return Ok(None),
         }))
     }
 
     fn remember(&self, formed: &Formed) {
-        let (verifier, set) = (&self.context.verifier, &*self.context.set);
+        let (verifier, set) = (&self.context.verifier, &*self.epoch.set);
         match formed {
             Formed::Quorum(cert) => verifier.remember(set, &BlockCert::Quorum(Arc::clone(cert))),
             Formed::Timeout(cert) => {
@@ -286,17 +353,23 @@ impl ConsensusLoop {
     }
 
     fn accuse(&self, equivocation: &Equivocation) {
-        if self.context.signer.as_ref().is_some_and(|signer| signer.index == equivocation.validator()) {
-            self.context.fail(KEY_RUNS_ELSEWHERE);
+        if self.epoch.signer.as_ref().is_some_and(|signer| signer.index == equivocation.validator()) {
+            self.context.fail_with(Exit::SigningRefused, KEY_RUNS_ELSEWHERE);
+            return;
         }
         self.context.metrics.equivocations.inc();
         let index = equivocation.validator();
-        let address = self.context.set.get(index).map(|validator| validator.address.to_string());
+        let address = self.epoch.set.get(index).map(|validator| validator.address.to_string());
         tracing::error!(
             validator = address.as_deref().unwrap_or("unknown"),
             evidence = ?equivocation,
             "a validator signed two different things where one is allowed"
         );
+        if let Some(evidence) = equivocation.evidence()
+            && self.context.evidence.try_send(evidence).is_err()
+        {
+            tracing::warn!("too much evidence waits; the other validators bring it too");
+        }
     }
 }
 
@@ -305,7 +378,7 @@ fn own_signature_refused(signer: &Signer, fault: &MessageFault) -> String {
 }
 
 /// A consensus message as the mesh carries it.
-fn outbound(message: &Message) -> Outbound {
+pub(crate) fn outbound(message: &Message) -> Outbound {
     Outbound {
         plane: Plane::Hot,
         kind: MessageKind::of(message),

@@ -3,52 +3,36 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use cairn_consensus::Input;
-use cairn_crypto::{KeyPair, Verifier};
+use cairn_crypto::Verifier;
 use cairn_state::State;
 use cairn_types::safety::SafetyRecord;
-use cairn_types::{
-    Address, BlockId, ChainId, Genesis, Header, Height, Signature, ValidatorIndex, ValidatorSet, View,
-};
+use cairn_types::{Address, BlockId, ChainId, Evidence, Genesis, Height, View};
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Turns;
+use super::epoch::{EpochInForce, InForce};
 use super::executor::Task;
+use super::keys::ValidatorKeys;
 use super::metrics::NodeMetrics;
 use super::pending::Pending;
 use super::sync::Job;
 use super::uncommitted::Uncommitted;
 use super::waiters::Waiters;
 use super::wire::Found;
+use crate::exit::Exit;
 
 /// Blocks kept by id so that a peer that missed one can ask for it: two views' worth for each of the eight
 /// views that a replica looks ahead. At most 48 MiB.
 const RECENT_BLOCKS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 
-/// The validator key of this node.
-pub(crate) struct Signer {
-    /// Its position in the set.
-    pub(crate) index: ValidatorIndex,
-    /// Its address.
-    pub(crate) address: Address,
-    key: KeyPair,
-}
-
-impl Signer {
-    /// The signer at `index` of the set.
-    pub(crate) fn new(index: ValidatorIndex, address: Address, key: KeyPair) -> Self {
-        Self { index, address, key }
-    }
-
-    /// A signature over `preimage`.
-    pub(crate) fn sign(&self, preimage: &[u8]) -> Signature {
-        self.key.sign(preimage)
-    }
-}
+/// Peers of another epoch whose last answer is remembered: more than the mesh ever links.
+const ANSWERED_PEERS: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 
 /// Where consensus stands, for everyone but the consensus loop.
 #[derive(Debug, Default)]
@@ -86,6 +70,12 @@ impl Position {
     /// The highest view for which this process, or an earlier one by its journal, has signed anything.
     pub(crate) fn signed_view(&self) -> View {
         View::new(self.signed_view.load(Ordering::SeqCst))
+    }
+
+    /// A new epoch begins, in whose views this key has signed nothing.
+    pub(crate) fn begin_epoch(&self) {
+        self.signed_view.store(0, Ordering::SeqCst);
+        self.set_view(View::ZERO);
     }
 
     /// Raises [`Position::signed_view`] to what a safety record says. Done before anything signed leaves.
@@ -146,10 +136,15 @@ pub(crate) struct Context {
     pub(crate) chain: ChainId,
     pub(crate) genesis: Genesis,
     pub(crate) genesis_text: Arc<str>,
-    pub(crate) set: Arc<ValidatorSet>,
-    /// The block that the implicit certificate of view 0 names.
-    pub(crate) root: Header,
-    pub(crate) signer: Option<Arc<Signer>>,
+    /// The epoch in force: see [`Context::epoch`].
+    pub(crate) in_force: Arc<InForce>,
+    pub(crate) keys: Arc<ValidatorKeys>,
+    /// The epoch in force has changed.
+    pub(crate) epoch_turned: Notify,
+    /// What validators are to be convicted of.
+    pub(crate) evidence: mpsc::Sender<Evidence>,
+    /// When each peer of another epoch was last answered.
+    pub(crate) answered: Mutex<LruCache<Address, Instant>>,
     pub(crate) state: Arc<State>,
     pub(crate) pool: Mutex<Pending>,
     pub(crate) verifier: Verifier,
@@ -167,8 +162,8 @@ pub(crate) struct Context {
     pub(crate) pool_changed: Notify,
     pub(crate) metrics: NodeMetrics,
     pub(crate) shutdown: CancellationToken,
-    /// Why the node stops, when it is not because it was asked to.
-    pub(crate) failure: Mutex<Option<String>>,
+    /// Why the node stops, when it is not because it was asked to, and the exit code that tells so.
+    pub(crate) failure: Mutex<Option<(Exit, String)>>,
 }
 
 impl Context {
@@ -177,11 +172,26 @@ impl Context {
         Mutex::new(LruCache::new(RECENT_BLOCKS))
     }
 
+    /// An empty memory of whom was answered across epochs.
+    pub(crate) fn nobody_answered() -> Mutex<LruCache<Address, Instant>> {
+        Mutex::new(LruCache::new(ANSWERED_PEERS))
+    }
+
+    /// The epoch in force now. To be asked once for each piece of work.
+    pub(crate) fn epoch(&self) -> Arc<EpochInForce> {
+        self.in_force.get()
+    }
+
     /// Stops the node because going on could do harm. The first reason stands.
     pub(crate) fn fail(&self, why: impl Into<String>) {
+        self.fail_with(Exit::No, why);
+    }
+
+    /// [`Context::fail`] with the exit code that tells a supervisor more.
+    pub(crate) fn fail_with(&self, exit: Exit, why: impl Into<String>) {
         let why = why.into();
         tracing::error!(%why, "stopping");
-        self.failure.lock().get_or_insert(why);
+        self.failure.lock().get_or_insert((exit, why));
         self.shutdown.cancel();
     }
 

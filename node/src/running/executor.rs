@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_consensus::{BlockVerdict, Input};
+use cairn_consensus::{BlockVerdict, EpochEnd, Input};
 use cairn_crypto::TransactionFault;
 use cairn_p2p::Command;
 use cairn_rpc::Fault;
@@ -19,14 +19,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::now_ms;
 use super::context::Context;
+use super::epoch::{CannotBegin, EpochInForce};
 use super::faults::fault_of_refusal;
 use super::wire::Announcement;
+use crate::exit::Exit;
 
 /// Tasks waiting for the executor. The replica has at most one payload, a check per held block (some dozens)
 /// and the commits in flight; range sync waits for each of its own.
 pub(crate) const TASKS_MAX: usize = 1_024;
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
 const LAG_EXPONENT_MAX: u32 = 16;
+
+/// Told whether fetched blocks were applied.
+pub(crate) type Applied = oneshot::Sender<Result<(), StateError>>;
 
 /// Something for the executor to do.
 #[derive(Debug)]
@@ -38,7 +43,9 @@ pub(crate) enum Task {
     /// Make these blocks final.
     Commit(Vec<CertifiedBlock>),
     /// The same for blocks fetched in a range, with an answer.
-    Apply(Vec<CertifiedBlock>, oneshot::Sender<Result<(), StateError>>),
+    Apply(Vec<CertifiedBlock>, Applied),
+    /// Make these blocks final, the epoch's last one included, and begin the next epoch.
+    EndEpoch(EpochEnd, Option<Applied>),
     /// Drop transactions that can no longer land.
     Expire,
 }
@@ -90,6 +97,13 @@ impl Executor {
                     let _ = reply.send(outcome.clone());
                     outcome
                 }
+                Task::EndEpoch(end, reply) => {
+                    let outcome = self.end_epoch(&end);
+                    if let Some(reply) = reply {
+                        let _ = reply.send(outcome.clone());
+                    }
+                    outcome
+                }
                 Task::Expire => {
                     self.expire();
                     Ok(())
@@ -116,7 +130,7 @@ impl Executor {
         };
         let time_ms = now_ms().max(parent.time_ms.saturating_add(1));
         let carried = context.uncommitted.transactions_up_to(slot.parent);
-        let bytes_max = context.genesis.params.block_bytes_max as usize;
+        let bytes_max = context.epoch().params.block_bytes_max as usize;
         let candidates = context.pool.lock().select(bytes_max, time_ms, &carried);
         match context.state.build(slot, time_ms, candidates) {
             Ok(Built { block, refused }) => {
@@ -156,7 +170,13 @@ impl Executor {
     }
 
     fn check(&self, block: &Arc<Block>, lag_exponent: u32) -> Result<(), StateError> {
-        let params = &self.context.genesis.params;
+        let epoch = self.context.epoch();
+        if block.header().epoch != epoch.number() {
+            // Asked for by a replica whose epoch has ended since.
+            self.tell(Input::BlockChecked { id: block.id(), verdict: BlockVerdict::Unjudged });
+            return Ok(());
+        }
+        let params = &epoch.params;
         let (now, time) = (now_ms(), block.header().time_ms);
         let ahead = time.saturating_sub(now);
         if ahead > params.drift_ms {
@@ -192,7 +212,7 @@ impl Executor {
 
     /// A block from the future is not refused: it waits until the drift allows it.
     fn check_later(&self, block: &Arc<Block>, lag_exponent: u32, after_ms: u64) {
-        if after_ms > self.context.genesis.params.timeout_cap_ms {
+        if after_ms > self.context.epoch().params.timeout_cap_ms {
             tracing::warn!(block = %block.id(), after_ms, "a block from the far future; check the clocks");
             return self.tell(Input::BlockChecked { id: block.id(), verdict: BlockVerdict::Unjudged });
         }
@@ -255,9 +275,10 @@ impl Executor {
                 context.waiters.tell(id, &Ok(()));
             }
         }
+        let epoch = context.epoch();
         let fresh: HashSet<_> = committed.blocks.iter().map(|block| block.id).collect();
         for certified in blocks.iter().filter(|certified| fresh.contains(&certified.block.id())) {
-            context.turns.count(&context.set, certified.block.header());
+            context.turns.count(&epoch.set, certified.block.header());
             self.announce(certified);
         }
         context.metrics.height.set(i64::try_from(height.get()).unwrap_or(i64::MAX));
@@ -265,10 +286,50 @@ impl Executor {
         Ok(())
     }
 
+    /// Makes the end of the epoch final and durable, then lets the next one begin (rule E).
+    fn end_epoch(&self, EpochEnd { blocks, proof }: &EpochEnd) -> Result<(), StateError> {
+        let context = &self.context;
+        self.commit(blocks, |state, blocks| state.end_epoch(blocks, proof))?;
+        context.position.made_durable(context.state.tip().header.height);
+        if context.state.epoch() == context.epoch().number() {
+            return Ok(()); // told of it before
+        }
+        context.keys.look_again();
+        match EpochInForce::of(&context.state, &context.keys) {
+            Ok(epoch) => {
+                self.begin_epoch(epoch);
+                Ok(())
+            }
+            Err(CannotBegin::Protocol(fault)) => {
+                context.fail_with(Exit::ProtocolTooNew, fault.to_string());
+                Ok(())
+            }
+            Err(CannotBegin::State(error)) => Err(error),
+        }
+    }
+
+    fn begin_epoch(&self, epoch: EpochInForce) {
+        let context = Arc::clone(&self.context);
+        let (number, mesh) = (epoch.number(), epoch.mesh());
+        let role = if epoch.signer.is_some() { "validator" } else { "follower" };
+        tracing::info!(epoch = %number, validators = epoch.set.count(), role, "an epoch begins");
+        context.turns.begin_epoch(&epoch.set);
+        context.pool.lock().set_params(&epoch.params);
+        context.position.begin_epoch();
+        context.metrics.epoch.set(i64::try_from(number.get()).unwrap_or(i64::MAX));
+        context.in_force.turn(epoch);
+        context.epoch_turned.notify_one();
+        self.runtime.spawn(async move {
+            // Networking is gone only when the node stops.
+            let _ = context.net.send(Command::SetValidators { epoch: number, addresses: mesh }).await;
+            let _ = context.net.send(Command::PublishNodeRecord).await;
+        });
+    }
+
     /// The proposer tells everyone outside the mesh that its block is final.
     fn announce(&self, certified: &CertifiedBlock) {
         let header = certified.block.header();
-        let ours = self.context.signer.as_ref().is_some_and(|signer| signer.index == header.proposer);
+        let ours = self.context.epoch().signer.as_ref().is_some_and(|signer| signer.index == header.proposer);
         if !ours || certified.certificate.block != certified.block.id() || self.context.position.syncing() {
             return;
         }

@@ -51,6 +51,12 @@ pub(crate) fn fault_of_refusal(refusal: &TxRefusal) -> Fault {
         }
         TxRefusal::BlockFull { .. } => Fault::MempoolFull { reason, retry_after_ms: RETRY_MS },
         TxRefusal::TooLarge { .. } | TxRefusal::BadThreshold { .. } => Fault::invalid(reason),
+        TxRefusal::Governance(refusal) => match refusal.kind() {
+            "unauthorized" => Fault::Unauthorized { reason },
+            "not_found" => Fault::not_found(reason),
+            "invalid_params" => Fault::invalid(reason),
+            _ => Fault::Conflict { reason },
+        },
         TxRefusal::Replayed { .. }
         | TxRefusal::RepeatedInBlock { .. }
         | TxRefusal::InlineKeyOfRegistered { .. }

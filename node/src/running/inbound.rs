@@ -1,17 +1,20 @@
 //! From the mesh to the replica: decode, verify on the pool, feed as inputs.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use cairn_consensus::Input;
+use cairn_consensus::{Across, Input, across};
 use cairn_crypto::{Certificate, MessageFault, VerifiedCertificate};
 use cairn_p2p::{HotEvent, MeshMessage};
-use cairn_types::{BlockCert, Message, ValidatorIndex, View, decode};
+use cairn_types::{Address, BlockCert, Epoch, Message, Status, ValidatorIndex, View, decode};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::consensus_loop::KEY_RUNS_ELSEWHERE;
+use super::consensus_loop::{KEY_RUNS_ELSEWHERE, outbound};
 use super::context::Context;
+use super::epoch::EpochInForce;
 use super::serve;
 use super::wire::Found;
+use crate::exit::Exit;
 
 /// Mesh messages being decoded and verified at one moment. Beyond it they wait in p2p's queues, which are
 /// bounded in bytes per validator.
@@ -20,6 +23,9 @@ const VERIFYING_MAX: usize = 512;
 const VIEWS_BEHIND: u64 = 1;
 /// Views ahead of the current one that are looked at: what the replica holds.
 const VIEWS_AHEAD: u64 = 8;
+
+/// Pause between two answers to one peer of another epoch: a round trip and a half of a wide network.
+const ANSWER_EVERY: Duration = Duration::from_millis(250);
 
 /// Takes hot events until the networks end.
 pub(crate) async fn run(
@@ -32,7 +38,7 @@ pub(crate) async fn run(
         match event {
             HotEvent::Connected { address } => {
                 tracing::info!(validator = %address, "link is up");
-                if let Some(index) = context.set.index_of(&address) {
+                if let Some(index) = context.epoch().set.index_of(&address) {
                     // The loop is gone only when the node stops.
                     let _ = context.inputs.send(Input::Connected(index)).await;
                 }
@@ -67,22 +73,28 @@ fn receive(context: &Context, message: &MeshMessage) {
         Ok(decoded) => decoded,
         Err(error) => return blame(context, message, &error),
     };
+    let epoch = context.epoch();
+    match across(epoch.number(), decoded.epoch()) {
+        Across::Ours => {}
+        Across::AnswerWithProof => return answer_with_proof(context, message, &decoded),
+        Across::AskForProof => return ask_for_proof(context, message.from, epoch.number()),
+    }
     let certificates = Certificate::of(&decoded);
     for certificate in certificates {
-        match context.verifier.certificate(&context.set, context.root.id(), certificate) {
-            Ok(verified) if carries_ours_from_elsewhere(context, &verified) => {
-                return context.fail(KEY_RUNS_ELSEWHERE);
+        match context.verifier.certificate(&epoch.set, epoch.root_id, certificate) {
+            Ok(verified) if carries_ours_from_elsewhere(context, &epoch, &verified) => {
+                return context.fail_with(Exit::SigningRefused, KEY_RUNS_ELSEWHERE);
             }
             Ok(verified) => feed(context, input_of(verified)),
             Err(fault) => blame_fault(context, message, &fault),
         }
     }
-    let Some(sender) = context.set.index_of(&message.from) else { return };
+    let sender = epoch.set.index_of(&message.from);
     let signed = signer_of(&decoded);
-    match verify(context, decoded, sender) {
+    match verify(context, &epoch, decoded, sender) {
         Ok(Some(input)) => {
-            if is_ours_from_elsewhere(context, signed) {
-                return context.fail(KEY_RUNS_ELSEWHERE);
+            if is_ours_from_elsewhere(context, &epoch, signed) {
+                return context.fail_with(Exit::SigningRefused, KEY_RUNS_ELSEWHERE);
             }
             feed(context, input);
         }
@@ -98,15 +110,56 @@ fn signer_of(message: &Message) -> Option<(ValidatorIndex, View)> {
         Message::Vote(it) => Some((it.validator, it.view)),
         Message::CommitVote(it) => Some((it.validator, it.view)),
         Message::Timeout(it) => Some((it.validator, it.view)),
-        Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_) | Message::Status(_) => {
-            None
-        }
+        Message::Certificate(_)
+        | Message::TimeoutCert(_)
+        | Message::CommitCert(_)
+        | Message::Status(_)
+        | Message::EpochProof(_) => None,
     }
 }
 
+/// Someone of an earlier epoch: the proof that it has ended brings it forward. Its next message will ask for
+/// the epoch after.
+fn answer_with_proof(context: &Context, message: &MeshMessage, decoded: &Message) {
+    if matches!(decoded, Message::EpochProof(_)) || !may_answer(context, message.from) {
+        return;
+    }
+    match context.state.epoch_proof(decoded.epoch()) {
+        Ok(Some(proof)) => {
+            let answer = outbound(&Message::EpochProof(Arc::new(proof)));
+            context.net.send_to(&message.from, &answer);
+        }
+        Ok(None) => tracing::warn!(epoch = %decoded.epoch(), "the proof of an epoch that ended is missing"),
+        Err(error) => context.fail(format!("the state cannot be read: {error}")),
+    }
+}
+
+/// Someone claims to be in a later epoch: where we stand makes an honest one send the proof.
+fn ask_for_proof(context: &Context, from: Address, epoch: Epoch) {
+    if may_answer(context, from) {
+        let committed = *context.final_height.borrow();
+        let status = Status { epoch, view: context.position.view(), committed, ..Status::default() };
+        context.net.send_to(&from, &outbound(&Message::Status(status)));
+    }
+}
+
+/// One answer across epochs per peer and moment: a peer that floods gets no more than an honest one needs.
+fn may_answer(context: &Context, to: Address) -> bool {
+    let mut answered = context.answered.lock();
+    if answered.get(&to).is_some_and(|last| last.elapsed() < ANSWER_EVERY) {
+        return false;
+    }
+    answered.put(to, Instant::now());
+    true
+}
+
 /// Whether a verified message is signed by our key for a view that our journal has never signed for.
-fn is_ours_from_elsewhere(context: &Context, signed: Option<(ValidatorIndex, View)>) -> bool {
-    match (&context.signer, signed) {
+fn is_ours_from_elsewhere(
+    context: &Context,
+    epoch: &EpochInForce,
+    signed: Option<(ValidatorIndex, View)>,
+) -> bool {
+    match (&epoch.signer, signed) {
         (Some(ours), Some((index, view))) => ours.index == index && view > context.position.signed_view(),
         _ => false,
     }
@@ -114,8 +167,12 @@ fn is_ours_from_elsewhere(context: &Context, signed: Option<(ValidatorIndex, Vie
 
 /// The same for our signature inside a verified certificate. Validators do not pass votes on, so this is where
 /// a second process with our key, or a journal restored from a backup, shows.
-fn carries_ours_from_elsewhere(context: &Context, certificate: &VerifiedCertificate) -> bool {
-    let Some(ours) = &context.signer else { return false };
+fn carries_ours_from_elsewhere(
+    context: &Context,
+    epoch: &EpochInForce,
+    certificate: &VerifiedCertificate,
+) -> bool {
+    let Some(ours) = &epoch.signer else { return false };
     let (view, mut signers): (View, Box<dyn Iterator<Item = ValidatorIndex>>) = match certificate {
         VerifiedCertificate::Block(certificate) => match &**certificate {
             BlockCert::Root { .. } => return false,
@@ -140,10 +197,11 @@ fn input_of(certificate: VerifiedCertificate) -> Input {
 
 fn verify(
     context: &Context,
+    epoch: &EpochInForce,
     message: Message,
-    sender: ValidatorIndex,
+    sender: Option<ValidatorIndex>,
 ) -> Result<Option<Input>, MessageFault> {
-    let (verifier, set, root) = (&context.verifier, &*context.set, context.root.id());
+    let (verifier, set, root) = (&context.verifier, &*epoch.set, epoch.root_id);
     Ok(match message {
         Message::Proposal(proposal) => {
             let verified = verifier.proposal(set, root, proposal)?;
@@ -160,9 +218,10 @@ fn verify(
         Message::Vote(_) | Message::CommitVote(_) => None,
         Message::Timeout(timeout) => Some(Input::Timeout(verifier.timeout(set, root, timeout)?)),
         Message::Status(status) => {
-            // A claim without proof: it may make us ask, never believe.
-            Some(Input::Status { from: sender, status })
+            // A claim without proof: it may make us ask, never believe. Followers ask for ranges instead.
+            sender.map(|from| Input::Status { from, status })
         }
+        Message::EpochProof(proof) => Some(Input::EpochProof(verifier.epoch_proof(set, proof)?)),
         Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_) => None,
     })
 }

@@ -14,6 +14,7 @@ const WORK_BUCKETS: [f64; 12] =
 pub(crate) struct NodeMetrics {
     pub(crate) height: Gauge,
     pub(crate) view: Gauge,
+    pub(crate) epoch: Gauge,
     pub(crate) pool: Gauge,
     pub(crate) transactions: Counter,
     pub(crate) records: Counter,
@@ -33,6 +34,7 @@ impl NodeMetrics {
         let metrics = Self {
             height: Gauge::default(),
             view: Gauge::default(),
+            epoch: Gauge::default(),
             pool: Gauge::default(),
             transactions: Counter::default(),
             records: Counter::default(),
@@ -53,6 +55,7 @@ impl NodeMetrics {
         let chain = registry.sub_registry_with_prefix("cairn");
         chain.register("height", "Height of the last final block", self.height.clone());
         chain.register("view", "Current consensus view", self.view.clone());
+        chain.register("epoch", "Epoch in force", self.epoch.clone());
         chain.register("pool_transactions", "Pending transactions", self.pool.clone());
         chain.register("transactions", "Transactions made final", self.transactions.clone());
         chain.register("records", "Proofs anchored", self.records.clone());

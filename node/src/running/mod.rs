@@ -5,9 +5,12 @@ mod backend;
 mod clock;
 mod consensus_loop;
 mod context;
+mod epoch;
+mod evidence;
 mod executor;
 mod faults;
 mod inbound;
+mod keys;
 mod metrics;
 mod network;
 mod notary;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use cairn_p2p::{Command, P2p};
 use cairn_rpc::RpcMetrics;
 use parking_lot::Mutex;
@@ -36,10 +39,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::exit::{Exit, WithExit};
+use crate::exit::WithExit;
 use crate::home::Home;
-use consensus_loop::{ConsensusLoop, KEY_RUNS_ELSEWHERE, Store};
+use consensus_loop::{ConsensusLoop, Store};
 use context::{Context, Position};
+use epoch::InForce;
 use executor::{Executor, Task};
 use opening::Opened;
 use transactions::Transactions;
@@ -81,9 +85,8 @@ pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
     }
     outcome?;
     match running.context.failure.lock().take() {
-        // Starting again would not help, and the supervisor is told so.
-        Some(why) if why == KEY_RUNS_ELSEWHERE => Err(anyhow!(why)).exit_with(Exit::SigningRefused),
-        Some(why) => bail!(why),
+        // Where starting again would not help, the code tells the supervisor so.
+        Some((exit, why)) => Err(anyhow!(why)).exit_with(exit),
         None => Ok(()),
     }
 }
@@ -115,26 +118,32 @@ fn start(
     networks: &Runtime,
     registry: &mut Registry,
 ) -> anyhow::Result<Running> {
-    let Opened { genesis, genesis_text, chain, set, root, signer, state, replica, journal, silence } = opened;
-    let identity = Arc::new(network::Identity { signer: signer.clone(), set: Arc::clone(&set) });
-    let p2p_config = opening::p2p_config(home, config, chain, &set, signer.is_some());
+    let Opened { genesis, genesis_text, chain, epoch, keys, state, replica, journal, silence } = opened;
+    let p2p_config = opening::p2p_config(home, config, chain, &epoch, !keys.is_empty());
+    let (turns, keys) = (activity::Turns::new(&epoch.set), Arc::new(keys));
+    let pool = Mutex::new(pending::Pending::new(chain, &epoch.params));
+    let in_force = Arc::new(InForce::new(epoch));
+    let identity = Arc::new(network::Identity { keys: Arc::clone(&keys), in_force: Arc::clone(&in_force) });
     let _entered = networks.enter();
     let P2p { handle, hot, events } = P2p::start(p2p_config, identity, Arc::new(clock::now_ms), registry)?;
     let (inputs, inputs_queue) = mpsc::channel(INPUTS_MAX);
     let (tasks, tasks_queue) = mpsc::channel(executor::TASKS_MAX);
     let (jobs, jobs_queue) = mpsc::channel(sync::JOBS_MAX);
     let (forwards, forwards_queue) = mpsc::channel(transactions::FORWARDS_MAX);
-    let tip = state.tip();
+    let (evidence, evidence_queue) = mpsc::channel(evidence::EVIDENCE_MAX);
+    let height = state.tip().header.height;
     let context = Arc::new(Context {
         chain,
         verifier: cairn_crypto::Verifier::new(chain),
-        pool: Mutex::new(pending::Pending::new(chain, &genesis.params)),
-        turns: activity::Turns::new(&set),
+        pool,
+        turns,
         genesis,
         genesis_text,
-        set,
-        root,
-        signer,
+        in_force,
+        keys,
+        epoch_turned: Notify::new(),
+        evidence,
+        answered: Context::nobody_answered(),
         state,
         net: handle,
         inputs,
@@ -144,43 +153,54 @@ fn start(
         waiters: waiters::Waiters::default(),
         position: Position::default(),
         recent: Context::recent_blocks(),
-        final_height: watch::Sender::new(tip.header.height),
+        final_height: watch::Sender::new(height),
         pool_changed: Notify::new(),
         metrics: metrics::NodeMetrics::new(registry),
         shutdown: CancellationToken::new(),
         failure: Mutex::new(None),
     });
-    context.position.learned(tip.header.height);
-    if let Some(journal) = &journal {
+    context.position.learned(height);
+    if let Some(journal) = journal.as_ref().filter(|it| it.record().epoch == context.epoch().number()) {
         context.position.signed(journal.record());
     }
-    let (hot_verifiers, bulk_verifiers) = (verifiers("verify")?, verifiers("verify-tx")?);
-    let transactions = Arc::new(Transactions::new(Arc::clone(&context), bulk_verifiers, forwards));
+    let hot_verifiers = verifiers("verify")?;
+    let transactions = Arc::new(Transactions::new(Arc::clone(&context), verifiers("verify-tx")?, forwards));
     let sync = sync::Sync::new(Arc::clone(&context));
     networks.spawn(inbound::run(Arc::clone(&context), hot, Arc::clone(&hot_verifiers)));
     networks.spawn(network::run(Arc::clone(&context), events, Arc::clone(&transactions), Arc::clone(&sync)));
-    networks.spawn(Arc::clone(&sync).run(jobs_queue));
-    networks.spawn(Arc::clone(&sync).poll());
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
-    spawn_chores(networks, &context);
+    networks.spawn(evidence::bring(Arc::clone(&context), Arc::clone(&transactions), evidence_queue));
+    spawn_chores(networks, &context, jobs_queue, &sync);
     let executor = Executor::new(Arc::clone(&context), networks.handle().clone(), hot_verifiers);
-    let store = match journal {
-        Some(journal) => Store::Journal(Box::new(journal), Arc::clone(&context)),
-        None => Store::Follower,
-    };
-    let consensus = ConsensusLoop::new(Arc::clone(&context), replica, store, inputs_queue);
+    let consensus =
+        ConsensusLoop::new(Arc::clone(&context), replica, Store::of(journal, &context), inputs_queue);
     let threads = vec![
         thread("executor", &context, move || executor.run(tasks_queue))?,
-        thread("consensus", &context, move || match Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime.block_on(consensus.run(silence)),
-            Err(error) => tracing::error!(%error, "cannot start the consensus loop"),
-        })?,
+        consensus_thread(&context, consensus, silence)?,
     ];
     Ok(Running { context, transactions, sync, threads })
 }
 
+fn consensus_thread(
+    context: &Arc<Context>,
+    consensus: ConsensusLoop,
+    silence: Duration,
+) -> anyhow::Result<JoinHandle<()>> {
+    thread("consensus", context, move || match Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime.block_on(consensus.run(silence)),
+        Err(error) => tracing::error!(%error, "cannot start the consensus loop"),
+    })
+}
+
 /// What runs on its own, again and again.
-fn spawn_chores(networks: &Runtime, context: &Arc<Context>) {
+fn spawn_chores(
+    networks: &Runtime,
+    context: &Arc<Context>,
+    jobs: mpsc::Receiver<sync::Job>,
+    sync: &Arc<sync::Sync>,
+) {
+    networks.spawn(Arc::clone(sync).run(jobs));
+    networks.spawn(Arc::clone(sync).poll());
     networks.spawn(expire(Arc::clone(context)));
     networks.spawn(keep_durable(Arc::clone(context)));
 }

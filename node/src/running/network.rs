@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cairn_consensus::Input;
 use cairn_p2p::{Command, Event, GossipTicket, LinkIdentity, MessageKind, Peer, Verdict};
-use cairn_types::{Address, Signature, ValidatorSet, decode};
+use cairn_types::{Address, Signature, decode};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::context::{Context, Signer};
+use super::context::Context;
+use super::epoch::InForce;
+use super::keys::ValidatorKeys;
 use super::serve;
 use super::sync::{Job, Sync};
 use super::transactions::Transactions;
@@ -19,28 +21,28 @@ const WORKING_MAX: usize = 64;
 
 /// The validator key and the validators, as the networks see them.
 pub(crate) struct Identity {
-    /// Our key; `None` for a follower.
-    pub(crate) signer: Option<Arc<Signer>>,
+    /// Our keys, also while no set names one: whoever is voted in links at once.
+    pub(crate) keys: Arc<ValidatorKeys>,
     /// The validators whose signatures count.
-    pub(crate) set: Arc<ValidatorSet>,
+    pub(crate) in_force: Arc<InForce>,
 }
 
 impl LinkIdentity for Identity {
     fn address(&self) -> Option<Address> {
-        self.signer.as_ref().map(|signer| signer.address)
+        let signer = self.in_force.get().signer.clone();
+        signer.map(|signer| signer.address).or_else(|| self.keys.own_address())
     }
 
     fn sign(&self, preimage: &[u8]) -> Signature {
-        match &self.signer {
+        match &self.in_force.get().signer {
             Some(signer) => signer.sign(preimage),
-            // Never asked for without an address; an empty signature verifies under no key.
-            None => Signature::empty(),
+            None => self.keys.sign_as_first(preimage),
         }
     }
 
     fn verify(&self, address: &Address, preimage: &[u8], signature: &Signature) -> bool {
-        let validator = self.set.index_of(address).and_then(|index| self.set.get(index));
-        validator.is_some_and(|validator| cairn_crypto::verify(&validator.key, preimage, signature).is_ok())
+        let keys = self.in_force.get().link_keys(address);
+        keys.iter().any(|key| cairn_crypto::verify(key, preimage, signature).is_ok())
     }
 }
 
@@ -113,13 +115,19 @@ async fn judge(context: &Arc<Context>, from: Peer, bytes: &Bytes) -> Verdict {
     if height <= known {
         return Verdict::Ignore;
     }
-    let verified = match context.verifier.commit_cert(&context.set, certificate) {
+    let epoch = context.epoch();
+    if certificate.epoch > epoch.number() {
+        // Its signers are unknown here: look, and believe only what is proven from this epoch on.
+        let _ = context.jobs.try_send(Job::Follow { peer: from, height });
+        return Verdict::Ignore;
+    }
+    let verified = match context.verifier.commit_cert(&epoch.set, certificate) {
         Ok(verified) => verified,
         Err(fault) if fault.is_peers_fault() => return Verdict::Reject,
         Err(_) => return Verdict::Ignore,
     };
     context.position.learned(height);
-    if context.signer.is_none() {
+    if epoch.signer.is_none() {
         // A follower goes by ranges: with the certificate proven there is nothing left to vote on.
         // The queue being full means that fetching is under way already.
         let _ = context.jobs.try_send(Job::Follow { peer: from, height });

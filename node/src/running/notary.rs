@@ -31,10 +31,9 @@ impl Notary {
     pub(crate) fn open(home: &Home, context: &Context) -> anyhow::Result<Self> {
         let key = NoteKey::load_or_make(&home.note_key())?;
         let preimage = note_binding_preimage(context.chain, key.public());
-        let binding = context
-            .signer
-            .as_ref()
-            .map(|signer| (signer.address, signer.sign(&preimage).as_bytes().to_vec()));
+        let epoch = context.epoch();
+        let binding =
+            epoch.signer.as_ref().map(|signer| (signer.address, signer.sign(&preimage).as_bytes().to_vec()));
         Ok(Self { chain: context.chain, key, binding })
     }
 

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use cairn_consensus::{CommittedTip, Config as ReplicaConfig, Recovered, Replica};
-use cairn_crypto::Keystore;
+use anyhow::Context as _;
+use cairn_consensus::{CommittedTip, Recovered, Replica};
 use cairn_journal::Journal;
 use cairn_p2p::P2pConfig;
 use cairn_state::{RocksStorage, State};
-use cairn_types::{BlockCert, ChainId, Genesis, Header, Height, TimeoutCert, ValidatorSet, decode};
+use cairn_types::{BlockCert, ChainId, Epoch, Genesis, TimeoutCert, decode};
 
-use super::context::Signer;
+use super::epoch::{CannotBegin, EpochInForce};
+use super::keys::{Signer, ValidatorKeys};
 use crate::config::Config;
+use crate::exit::{Exit, WithExit};
 use crate::home::Home;
-use crate::passphrase::Source;
 
 /// View timeouts for which a key that has signed before listens whether it is in use elsewhere.
 const SILENT_TIMEOUTS: u64 = 2;
@@ -24,9 +24,8 @@ pub(crate) struct Opened {
     pub(crate) genesis: Genesis,
     pub(crate) genesis_text: Arc<str>,
     pub(crate) chain: ChainId,
-    pub(crate) set: Arc<ValidatorSet>,
-    pub(crate) root: Header,
-    pub(crate) signer: Option<Arc<Signer>>,
+    pub(crate) epoch: EpochInForce,
+    pub(crate) keys: ValidatorKeys,
     pub(crate) state: Arc<State>,
     pub(crate) replica: Replica,
     pub(crate) journal: Option<Journal>,
@@ -43,53 +42,53 @@ pub(crate) fn open(home: &Home, config: &Config) -> anyhow::Result<Opened> {
     let genesis = cairn_genesis::load(&path)?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let chain = genesis.chain();
-    let set = Arc::new(genesis.validator_set()?);
-    let signer = open_signer(config, &set)?.map(Arc::new);
-    let (journal, mut recovered) = match &signer {
-        Some(signer) => {
-            let (journal, recovered) = open_journal(home, signer, chain)?;
-            (Some(journal), recovered)
-        }
-        None => (None, Recovered::default()),
-    };
+    let keys = ValidatorKeys::load(&config.keys, home.sign())?;
     let cache_bytes = usize::try_from(config.state.cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
     let storage = RocksStorage::open_with_cache(home.data(), cache_bytes)?;
     let state = Arc::new(State::open(Arc::new(storage), &genesis)?);
-    let root = state.header(Height::ZERO)?.context("the state has no block 0")?;
-    recover_tip(&state, &mut recovered)?;
+    let mut epoch = match EpochInForce::of(&state, &keys) {
+        Err(CannotBegin::Protocol(fault)) => Err(fault).exit_with(Exit::ProtocolTooNew)?,
+        epoch => epoch?,
+    };
+    let opened = match &epoch.signer {
+        Some(signer) => Some(open_journal(&keys, signer, chain)?),
+        None => None,
+    };
+    let (journal, mut recovered) = match opened {
+        Some((journal, recovered)) if recovered.record.epoch <= epoch.number() => (Some(journal), recovered),
+        Some((_, recovered)) => {
+            let signed = recovered.record.epoch;
+            tracing::warn!(
+                epoch = %epoch.number(), %signed,
+                "the safety journal has signed in a later epoch than the state is in: following until that is reached"
+            );
+            keys.hold_until(signed);
+            epoch.signer = None;
+            (None, Recovered::default())
+        }
+        None => {
+            if let Some(address) = keys.own_address() {
+                tracing::warn!(%address, "this key is not in the validator set: following the chain without signing");
+            }
+            (None, Recovered::default())
+        }
+    };
+    recover_tip(&state, epoch.number(), &mut recovered)?;
     let signed_before = recovered.record != Default::default();
-    let me = signer.as_ref().map(|signer| signer.index);
-    let replica_config =
-        ReplicaConfig { chain, set: Arc::clone(&set), me, params: genesis.params, root: root.clone() };
-    let replica = Replica::new(replica_config, recovered)?;
-    let silence_ms = if signed_before { genesis.params.timeout_base_ms * SILENT_TIMEOUTS } else { 0 };
+    let replica = Replica::new(epoch.replica_config(chain), recovered)?;
+    let silence_ms = if signed_before { epoch.params.timeout_base_ms * SILENT_TIMEOUTS } else { 0 };
     let silence = Duration::from_millis(silence_ms);
     let genesis_text = text.into();
-    Ok(Opened { genesis, genesis_text, chain, set, root, signer, state, replica, journal, silence })
+    Ok(Opened { genesis, genesis_text, chain, epoch, keys, state, replica, journal, silence })
 }
 
-/// The validator key, when there is one and it is in the set.
-fn open_signer(config: &Config, set: &ValidatorSet) -> anyhow::Result<Option<Signer>> {
-    let Some(path) = config.keys.validator.as_ref().filter(|path| path.exists()) else {
-        tracing::info!("no validator key: following the chain without signing");
-        return Ok(None);
-    };
-    let keystore = Keystore::load(path)?;
-    let address = keystore.address();
-    let Some(index) = set.index_of(&address) else {
-        tracing::warn!(%address, "this key is not in the validator set: following the chain without signing");
-        return Ok(None);
-    };
-    let source = Source::file_or_prompt(config.keys.passphrase_file.clone());
-    let key = source.open(&keystore, &path.display().to_string())?;
-    if set.get(index).is_none_or(|validator| validator.key != *key.public()) {
-        bail!("the key in {} is not the one the validator set names for {address}", path.display());
-    }
-    Ok(Some(Signer::new(index, address, key)))
-}
-
-fn open_journal(home: &Home, signer: &Signer, chain: ChainId) -> anyhow::Result<(Journal, Recovered)> {
-    let (journal, contents) = Journal::open(&home.sign(), signer.address, chain)?;
+/// The journal of a validator, and what it remembers.
+pub(crate) fn open_journal(
+    keys: &ValidatorKeys,
+    signer: &Signer,
+    chain: ChainId,
+) -> anyhow::Result<(Journal, Recovered)> {
+    let (journal, contents) = keys.open_journal(signer.address, chain)?;
     let high_qc = contents.high_qc.map(|bytes| decode::<BlockCert>(&bytes)).transpose();
     let high_tc = contents.high_tc.map(|bytes| decode::<TimeoutCert>(&bytes)).transpose();
     let recovered = Recovered {
@@ -102,11 +101,13 @@ fn open_journal(home: &Home, signer: &Signer, chain: ChainId) -> anyhow::Result<
     Ok((journal, recovered))
 }
 
-/// Adds the committed tip, and leaves out the bodies that the state already holds.
-fn recover_tip(state: &State, recovered: &mut Recovered) -> anyhow::Result<()> {
+/// Adds the committed tip, unless that is still the epoch's root, and leaves out the bodies that the state
+/// already holds.
+fn recover_tip(state: &State, epoch: Epoch, recovered: &mut Recovered) -> anyhow::Result<()> {
     let tip = state.tip();
     recovered.blocks.retain(|block| block.header().height > tip.header.height);
-    if let Some(certificate) = state.newest_certificate()? {
+    let newest = state.newest_certificate()?;
+    if let Some(certificate) = newest.filter(|it| it.epoch == epoch && tip.header.epoch == epoch) {
         let certificate = Arc::new(certificate);
         recovered.commit = Some(CommittedTip { header: (*tip.header).clone(), certificate });
     }
@@ -118,14 +119,14 @@ pub(crate) fn p2p_config(
     home: &Home,
     config: &Config,
     chain: ChainId,
-    set: &ValidatorSet,
-    is_validator: bool,
+    epoch: &EpochInForce,
+    has_key: bool,
 ) -> P2pConfig {
     let p2p = &config.p2p;
     P2pConfig {
-        epoch: set.epoch(),
-        validators: set.validators().iter().map(|validator| validator.address).collect(),
-        mesh_listen: is_validator.then(|| multiaddr(p2p.mesh_listen)),
+        epoch: epoch.number(),
+        validators: epoch.mesh(),
+        mesh_listen: has_key.then(|| multiaddr(p2p.mesh_listen)),
         public_listen: multiaddr(p2p.public_listen),
         mesh_peers: p2p.mesh_peers.clone(),
         public_peers: p2p.bootstrap.clone(),

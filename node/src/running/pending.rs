@@ -23,6 +23,11 @@ impl Pending {
         Self { chain, pool, carried: HashMap::new(), carriers: HashMap::new() }
     }
 
+    /// From now on takes what the chain takes under these parameters.
+    pub(crate) fn set_params(&mut self, params: &Params) {
+        self.pool.set_limits(Limits::of_chain(params));
+    }
+
     /// Takes a transaction; gives those that had to make room for it.
     pub(crate) fn insert(
         &mut self,

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use cairn_receipt::{AnchorReceipt, ReceiptVerifier, Trusted};
 use cairn_rpc::backend::RECORDS_PER_KEY_MAX;
 use cairn_rpc::{
-    At, Fault, FinalBlock, FinalTx, ReceiptForm, RecordFilter, RecordKey, RecordPage, TxLookup, ValidatorsAt,
-    Verdict, VerdictCheck,
+    Activity, At, Fault, FinalBlock, FinalTx, ReceiptForm, RecordFilter, RecordKey, RecordPage, Trust,
+    TxLookup, ValidatorsAt, Verdict, VerdictCheck,
 };
 use cairn_state::{ListFilter, Matches, State};
 use cairn_types::receipt::EpochHandover;
-use cairn_types::{Block, CommitCert, Epoch, Header, Height, Record, TxId};
+use cairn_types::{Block, CommitCert, Epoch, Header, Height, Record, TxId, ValidatorSet, decode};
 
 use super::context::Context;
 use super::faults::fault_of_state;
+
+/// Hand-overs in one standalone receipt, at most: at four validators 18 kB each, so 4.6 MB.
+const RECEIPT_HANDOVERS_MAX: usize = 256;
+/// Hand-overs in one answer about trust, at most; more are asked for from the last set on.
+const TRUST_HANDOVERS_MAX: usize = 16;
 
 type Read<T> = Result<T, Fault>;
 
@@ -123,22 +128,24 @@ pub(crate) fn list(context: &Context, filter: &RecordFilter) -> Read<RecordPage>
 /// The receipt of a record's batch root, as JSON.
 pub(crate) fn receipt(context: &Context, seq: u64, form: ReceiptForm) -> Read<Option<String>> {
     let Some(proof) = context.state.anchor_proof(seq).map_err(fault_of_state)? else { return Ok(None) };
-    let handovers = handovers(context, proof.header.epoch)?;
-    let receipt = AnchorReceipt::new(&proof, handovers);
     let receipt = match form {
-        ReceiptForm::Standalone => receipt,
-        ReceiptForm::Checkpoint => receipt.checkpoint_relative(),
+        ReceiptForm::Standalone => AnchorReceipt::new(&proof, handovers(context, proof.header.epoch)?),
+        ReceiptForm::Checkpoint => AnchorReceipt::new(&proof, Vec::new()).checkpoint_relative(),
     };
     Ok(Some(receipt.to_json()))
 }
 
-/// The hand-overs that lead from the genesis validators to those of `epoch`: none within epoch 0, and no
-/// payload of this release begins another.
-pub(crate) fn handovers(_: &Context, epoch: Epoch) -> Read<Vec<EpochHandover>> {
-    if epoch == Epoch::ZERO {
-        return Ok(Vec::new());
+/// The hand-overs that lead from the genesis validators to those of `epoch`.
+pub(crate) fn handovers(context: &Context, epoch: Epoch) -> Read<Vec<EpochHandover>> {
+    let state = &context.state;
+    let handovers = state.handovers(Epoch::ZERO, epoch, RECEIPT_HANDOVERS_MAX).map_err(fault_of_state)?;
+    if handovers.len() as u64 == epoch.get() {
+        return Ok(handovers);
     }
-    Err(Fault::internal(format!("no hand-over to epoch {epoch} is kept")))
+    Err(Fault::invalid(format!(
+        "what stands alone in epoch {epoch} would hold more than {RECEIPT_HANDOVERS_MAX} hand-overs: ask for form \
+         `checkpoint`, and verify it against a pinned checkpoint"
+    )))
 }
 
 /// Verifies a receipt against this chain.
@@ -166,6 +173,31 @@ fn judge_receipt(trusted: Trusted, text: &str) -> Verdict {
 /// The validators that sign a block, with what they have done.
 pub(crate) fn validators(context: &Context, at: At) -> Read<Option<ValidatorsAt>> {
     let Some(header) = header(context, at)? else { return Ok(None) };
-    let Some(set) = context.state.validators_of(header.epoch) else { return Ok(None) };
-    Ok(Some(ValidatorsAt { set: (*set).clone(), activity: context.turns.counts() }))
+    let latest = header.height == context.state.tip().header.height;
+    validators_in(context, if latest { context.state.epoch() } else { header.epoch })
+}
+
+/// The validators of an epoch. What they have done is counted for the epoch in force alone.
+fn validators_in(context: &Context, epoch: Epoch) -> Read<Option<ValidatorsAt>> {
+    let set = context.state.validators_of(epoch).map_err(fault_of_state)?;
+    let now = context.epoch();
+    let activity = |set: &ValidatorSet| match set.epoch() == now.number() {
+        true => context.turns.counts(),
+        false => vec![Activity::default(); set.count()],
+    };
+    Ok(set.map(|set| ValidatorsAt { activity: activity(&set), set: (*set).clone() }))
+}
+
+/// The sets from epoch `from` on, and the hand-overs between them; a page of at most [`TRUST_HANDOVERS_MAX`].
+pub(crate) fn trust(context: &Context, from: Epoch) -> Read<Trust> {
+    let state = &context.state;
+    let newest = state.epoch();
+    let missing = || Fault::not_found(format!("epoch {from} (the newest is {newest})"));
+    let first = state.validators_of(from).map_err(fault_of_state)?.ok_or_else(missing)?;
+    let handovers = state.handovers(from, newest, TRUST_HANDOVERS_MAX).map_err(fault_of_state)?;
+    let mut sets = vec![(*first).clone()];
+    for handover in &handovers {
+        sets.push(decode(&handover.validators).map_err(Fault::internal)?);
+    }
+    Ok(Trust { sets, handovers })
 }

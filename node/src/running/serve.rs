@@ -46,7 +46,10 @@ fn find(context: &Context, id: &BlockId) -> Option<Found> {
     if let Some(block) = context.state.uncommitted(id) {
         return Some(Found::Block(block));
     }
-    read(context.state.block_by_id(id))?.map(|block| Found::Block(Arc::new(block)))
+    let block = read(context.state.block_by_id(id))?;
+    // Carriers are no part of the chain, yet whoever knows only their certificate asks for them.
+    let block = if block.is_some() { block } else { read(context.state.carrier(id))? };
+    block.map(|block| Found::Block(Arc::new(block)))
 }
 
 /// Final blocks from `from` on, as the bytes of an [`Entry`] each.
@@ -57,7 +60,12 @@ fn range(context: &Context, from: Height, count: u32) -> Result<Vec<Vec<u8>>, St
     for _ in 0..count {
         let Some(block) = context.state.block(height)? else { break };
         let certificate = context.state.certificate(height)?.map(Arc::new);
-        let entry = encode(&Entry { block: Arc::new(block), certificate });
+        let header = block.header();
+        let end = match header.ends_epoch() {
+            true => context.state.epoch_proof(header.epoch)?.map(Arc::new),
+            false => None,
+        };
+        let entry = encode(&Entry { block: Arc::new(block), certificate, end });
         bytes += entry.len();
         if bytes > RANGE_BYTES_MAX && !entries.is_empty() {
             break;

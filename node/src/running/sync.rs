@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_consensus::{CatchUp, Input};
+use cairn_consensus::{CatchUp, EpochEnd, Input};
 use cairn_p2p::{Command, Peer, SyncRequest, SyncResponse};
 use cairn_types::{
-    Address, BlockId, CertifiedBlock, CommitCert, Header, Height, ValidatorIndex, Verified, decode, encode,
+    Address, Block, BlockId, CertifiedBlock, CommitCert, EpochProof, Header, Height, ValidatorIndex,
+    Verified, decode, encode,
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::context::Context;
+use super::epoch::EpochInForce;
 use super::executor::Task;
 use super::wire::{Entries, Entry, Found, MeshRequest, RANGE_BLOCKS_MAX};
 
@@ -47,6 +49,13 @@ pub(crate) enum Job {
 enum Source {
     Validator(Address),
     Peer(Peer),
+}
+
+/// Verified final blocks that follow our tip.
+struct Range {
+    blocks: Vec<CertifiedBlock>,
+    /// The commit proof of our epoch, when the last of them ends it.
+    end: Option<Arc<EpochProof>>,
 }
 
 /// The fetching side of a node.
@@ -155,9 +164,9 @@ impl Sync {
 
     /// Who to ask: the named validators first; from the second round on everyone.
     fn sources(&self, named: &[ValidatorIndex], round: u32) -> Vec<Source> {
-        let me = self.context.signer.as_ref().map(|signer| signer.address);
-        let address =
-            |index: &ValidatorIndex| self.context.set.get(*index).map(|validator| validator.address);
+        let epoch = self.context.epoch();
+        let me = epoch.signer.as_ref().map(|signer| signer.address);
+        let address = |index: &ValidatorIndex| epoch.set.get(*index).map(|validator| validator.address);
         let mut sources: Vec<_> =
             named.iter().filter_map(address).filter(|it| Some(*it) != me).map(Source::Validator).collect();
         if round > 0 || sources.is_empty() || me.is_none() {
@@ -178,7 +187,8 @@ impl Sync {
             Found::Proposal(proposal) => {
                 let proposal = Arc::unwrap_or_clone(proposal);
                 let block = Arc::clone(&proposal.block);
-                match context.verifier.proposal(&context.set, context.root.id(), proposal) {
+                let epoch = context.epoch();
+                match context.verifier.proposal(&epoch.set, epoch.root_id, proposal) {
                     Ok(proposal) => Input::Proposal(proposal),
                     Err(fault) => {
                         tracing::debug!(%fault, "a fetched proposal does not verify; its block may still be good");
@@ -238,8 +248,8 @@ impl Sync {
             let Some(entries) = self.ask_range(source, before.next()).await else { continue };
             match self.check_range(&entries) {
                 Ok(None) => {}
-                Ok(Some(blocks)) => {
-                    self.apply(blocks).await;
+                Ok(Some(range)) => {
+                    self.apply(range).await;
                     if *self.context.final_height.borrow() > before {
                         return;
                     }
@@ -275,15 +285,16 @@ impl Sync {
     }
 
     /// Checks that the entries follow our tip by hash, and drops those above the last one that has a
-    /// certificate. `Ok(None)` when nothing is left.
-    fn check_range(&self, entries: &[Entry]) -> Result<Option<Vec<CertifiedBlock>>, String> {
-        let tip = self.context.state.tip();
-        let Some(last) = entries.iter().rposition(|entry| entry.certificate.is_some()) else {
+    /// certificate, and those above the end of our epoch. `Ok(None)` when nothing is left.
+    fn check_range(&self, entries: &[Entry]) -> Result<Option<Range>, String> {
+        let (tip, epoch) = (self.context.state.tip(), self.context.epoch());
+        let proven = |entry: &Entry| entry.certificate.is_some() || entry.end.is_some();
+        let Some(last) = entries.iter().rposition(proven) else {
             return Ok(None);
         };
         let (mut parent, mut height) = (tip.id, tip.header.height);
         let (mut blocks, mut covered) = (Vec::new(), Vec::new());
-        for Entry { block, certificate } in entries.iter().take(last + 1) {
+        for Entry { block, certificate, end } in entries.iter().take(last + 1) {
             let header = block.header();
             if header.height <= tip.header.height {
                 continue;
@@ -297,28 +308,60 @@ impl Sync {
             }
             (parent, height) = (block.id(), header.height);
             covered.push(Arc::clone(block));
+            if header.ends_epoch() {
+                let proof = self.check_end(&epoch, block, end.clone())?;
+                let certificate = Arc::clone(&proof.certificate);
+                let certify = |block| CertifiedBlock { block, certificate: Arc::clone(&certificate) };
+                blocks.extend(covered.drain(..).map(certify));
+                return Ok(Some(Range { blocks, end: Some(proof) }));
+            }
             let Some(certificate) = certificate else { continue };
             if certificate.block != block.id() || certificate.view != header.view {
                 return Err(format!("the certificate given for height {height} names another block"));
             }
-            let verified = self.context.verifier.commit_cert(&self.context.set, Arc::clone(certificate));
+            let verified = self.context.verifier.commit_cert(&epoch.set, Arc::clone(certificate));
             let certificate = verified.map_err(|fault| fault.to_string())?.into_inner();
             let certify = |block| CertifiedBlock { block, certificate: Arc::clone(&certificate) };
             blocks.extend(covered.drain(..).map(certify));
         }
-        Ok((!blocks.is_empty()).then_some(blocks))
+        Ok((!blocks.is_empty()).then_some(Range { blocks, end: None }))
     }
 
-    async fn apply(&self, blocks: Vec<CertifiedBlock>) {
+    /// The proof that `block` ends our epoch.
+    fn check_end(
+        &self,
+        epoch: &EpochInForce,
+        block: &Block,
+        proof: Option<Arc<EpochProof>>,
+    ) -> Result<Arc<EpochProof>, String> {
+        let missing =
+            || format!("block {} ends epoch {} without its proof", block.id(), block.header().epoch);
+        let proof = proof.ok_or_else(missing)?;
+        if proof.last_block().map_err(|fault| fault.to_string())?.id() != block.id() {
+            return Err(format!("the proof given for block {} is of another", block.id()));
+        }
+        let verified = self.context.verifier.epoch_proof(&epoch.set, proof);
+        Ok(verified.map_err(|fault| fault.to_string())?.into_inner())
+    }
+
+    async fn apply(&self, Range { blocks, end }: Range) {
         let Some(last) = blocks.last().cloned() else { return };
         let (reply, outcome) = oneshot::channel();
-        if self.context.executor.send(Task::Apply(blocks, reply)).await.is_err() {
+        let ends = end.is_some();
+        let task = match end {
+            Some(proof) => Task::EndEpoch(EpochEnd { blocks, proof }, Some(reply)),
+            None => Task::Apply(blocks, reply),
+        };
+        if self.context.executor.send(task).await.is_err() {
             return;
         }
         // A failure stops the node: the executor has said why.
         if let Ok(Ok(())) = outcome.await {
             let header = last.block.header().clone();
             tracing::info!(height = %header.height, "caught up with a range of final blocks");
+            if ends {
+                return; // the next epoch's replica begins there by itself
+            }
             self.tell_committed(header, last.certificate).await;
         }
     }
@@ -334,7 +377,11 @@ impl Sync {
     }
 
     async fn tell_committed(&self, header: Header, certificate: Arc<CommitCert>) {
-        match self.context.verifier.commit_cert(&self.context.set, certificate) {
+        let epoch = self.context.epoch();
+        if header.epoch != epoch.number() || certificate.epoch != epoch.number() {
+            return; // the replica of that epoch is over
+        }
+        match self.context.verifier.commit_cert(&epoch.set, certificate) {
             Ok(certificate) => {
                 let certificate: Verified<Arc<CommitCert>> = certificate;
                 // The loop is gone only when the node stops.

@@ -113,7 +113,7 @@ impl Transactions {
 
     fn pass_on(&self, signed: &SignedTransaction) {
         let bytes = Bytes::from(encode(signed));
-        let direct = self.context.signer.is_some();
+        let direct = self.context.epoch().signer.is_some();
         if direct && self.forwards.try_send(bytes.clone()).is_err() {
             tracing::debug!(
                 "the forward queue is full; a transaction is not sent to the validators directly"
@@ -190,7 +190,7 @@ fn check(context: &Context, signed: Arc<SignedTransaction>) -> Result<Verified<A
     let transaction = &signed.transaction;
     transaction.check_shape(context.chain).map_err(|fault| fault_of_shape(&fault))?;
     let bytes = encode(signed.as_ref()).len();
-    let most = context.genesis.params.transaction_bytes_max as usize;
+    let most = context.epoch().params.transaction_bytes_max as usize;
     if bytes > most {
         return Err(Fault::invalid(format!("the transaction has {bytes} bytes; expected at most {most}")));
     }
@@ -204,7 +204,8 @@ fn check(context: &Context, signed: Arc<SignedTransaction>) -> Result<Verified<A
 
 /// Whether a client's transaction goes to every validator over the mesh, so that gossip would only repeat it.
 fn reaches_everyone(context: &Context) -> bool {
-    context.set.count() <= DIRECT_VALIDATORS_MAX && context.net.linked().len() + 1 >= context.set.count()
+    let count = context.epoch().set.count();
+    count <= DIRECT_VALIDATORS_MAX && context.net.linked().len() + 1 >= count
 }
 
 /// Sends clients' transactions on over the mesh, as many at once as wait: to every validator of a small
@@ -212,22 +213,23 @@ fn reaches_everyone(context: &Context) -> bool {
 pub(crate) async fn forward(context: Arc<Context>, mut queue: mpsc::Receiver<Bytes>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, FORWARD_TRANSACTIONS_MAX).await > 0 {
-        let view = context.position.view();
+        let (view, epoch) = (context.position.view(), context.epoch());
+        let set = &epoch.set;
         for bytes in chunks(std::mem::take(&mut batch)) {
             let message = Outbound {
                 plane: Plane::Bulk,
                 kind: MessageKind::Transactions,
-                epoch: context.set.epoch(),
+                epoch: set.epoch(),
                 view,
                 body: encode(&Forwarded(bytes)).into(),
             };
-            if context.set.count() <= DIRECT_VALIDATORS_MAX {
+            if set.count() <= DIRECT_VALIDATORS_MAX {
                 context.net.broadcast(&message);
                 continue;
             }
-            for leader in [context.set.leader(view), context.set.leader(view.next())] {
-                let address = context.set.get(leader).map(|validator| validator.address);
-                let ours = context.signer.as_ref().map(|signer| signer.address);
+            for leader in [set.leader(view), set.leader(view.next())] {
+                let address = set.get(leader).map(|validator| validator.address);
+                let ours = epoch.signer.as_ref().map(|signer| signer.address);
                 if let Some(address) = address.filter(|address| Some(*address) != ours) {
                     context.net.send_to(&address, &message);
                 }

@@ -5,7 +5,7 @@ use std::io::{Error, ErrorKind, Read, Result as IoResult};
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::{Block, BlockId, CommitCert, Header, Height, Proposal};
+use cairn_types::{Block, BlockId, CommitCert, EpochProof, Header, Height, Proposal};
 
 /// Blocks in one range answer, at most; the byte limit usually ends it sooner.
 pub(crate) const RANGE_BLOCKS_MAX: u32 = 512;
@@ -50,6 +50,8 @@ pub(crate) struct Entry {
     pub(crate) block: Arc<Block>,
     /// Its own commit certificate; none for a block that became final as an ancestor.
     pub(crate) certificate: Option<Arc<CommitCert>>,
+    /// The commit proof of the epoch that this block ends.
+    pub(crate) end: Option<Arc<EpochProof>>,
 }
 
 /// Consecutive final blocks, lowest first, each as the bytes of an [`Entry`].

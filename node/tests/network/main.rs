@@ -4,6 +4,7 @@
 mod audits;
 mod cluster;
 mod crashes;
+mod epochs;
 mod followers;
 mod homes;
 mod receipts;

@@ -7,10 +7,11 @@ use cairn_types::identity::IdentityKey;
 use serde_json::{Value, json};
 
 use crate::args::{Args, BlockRef};
-use crate::backend::{PeerInfo, ValidatorsAt};
+use crate::backend::{Motions, PeerInfo, ValidatorsAt};
 use crate::calls;
 use crate::context::Context;
 use crate::fault::{self, Fault};
+use crate::governance_json;
 use crate::json;
 use crate::method::{Field, Method, Serve, Shape, opt, req};
 
@@ -22,6 +23,18 @@ const VALIDATOR: &[Field] = &[
     req("power", Shape::Int, "voting power"),
     req("proposed", Shape::Int, "final blocks it proposed since this node counts"),
     req("missed", Shape::Int, "views it led that were given up since this node counts"),
+];
+
+const MOTION: &[Field] = &[
+    req("id", Shape::Id, "the transaction that proposed it"),
+    req("proposer", Shape::Id, "the validator that did"),
+    req("changes", Shape::List(&Shape::AnyObject), "what is to change, all at once"),
+    req("height", Shape::Int, "the block that it was proposed in"),
+    req("expires", Shape::Text, "when it closes, RFC 3339"),
+    req("expires_ms", Shape::Int, "the same in Unix milliseconds"),
+    req("approvals", Shape::List(&Shape::Id), "who approved it"),
+    req("power", Shape::Int, "the power of those who did and are validators still"),
+    req("total_power", Shape::Int, "the sum of all power"),
 ];
 
 const PEER: &[Field] = &[
@@ -36,7 +49,7 @@ const PEER: &[Field] = &[
 pub(crate) const METHODS: &[Method] = &[
     Method {
         name: "validator_list",
-        doc: "The validators that sign a block, in address order, with what they did.",
+        doc: "The validators that sign a block, in address order, with what they did. For the latest block: those that sign the next.",
         params: &[opt("at", Shape::At, "the block; latest when left out")],
         result: Shape::Object(&[
             req("epoch", Shape::Int, "the set's epoch"),
@@ -56,6 +69,20 @@ pub(crate) const METHODS: &[Method] = &[
         errors: &[fault::NOT_FOUND],
         example: r#"{"address":"<address>"}"#,
         serve: Serve::Call(|cx, args| Box::pin(validator(cx, args))),
+    },
+    Method {
+        name: "validator_motions",
+        doc: "What the validators are asked to change: the open motions, with who approved them and the power behind each. More than two thirds of the power enact a motion, which ends the epoch.",
+        params: &[],
+        result: Shape::Object(&[
+            req("epoch", Shape::Int, "the epoch in force"),
+            req("protocol", Shape::Int, "the protocol version in force"),
+            req("total_power", Shape::Int, "the sum of all power"),
+            req("items", Shape::List(&Shape::Object(MOTION)), "the open motions, oldest first"),
+        ]),
+        errors: &[],
+        example: "{}",
+        serve: Serve::Call(|cx, _| Box::pin(motions(cx))),
     },
     Method {
         name: "identity_get",
@@ -164,6 +191,17 @@ async fn validator(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
     let at = found.set.index_of(&address).map(|index| usize::from(index.0));
     at.and_then(|at| validator_items(&found).into_iter().nth(at))
         .ok_or_else(|| Fault::not_found(format!("validator {address} in the latest set")))
+}
+
+async fn motions(cx: Arc<Context>) -> Result<Value, Fault> {
+    let Motions { open, set, protocol } = cx.backend.motions().await?;
+    let items: Vec<_> = open.iter().map(|motion| governance_json::motion(motion, &set)).collect();
+    Ok(json!({
+        "epoch": set.epoch().get(),
+        "protocol": protocol,
+        "total_power": set.total_power(),
+        "items": items,
+    }))
 }
 
 async fn identity(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {

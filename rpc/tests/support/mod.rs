@@ -437,6 +437,20 @@ impl Backend for Fake {
         answer(self.find(at).map(|block| ParamsAt { height: block.header.height, params: Params::default() }))
     }
 
+    fn motions(&self) -> Answer<'_, Motions> {
+        let (change, approvals) =
+            (Change::Leave(Address::from_hex(ADDRESS).expect("hex")), vec![set().validators()[0].address]);
+        let motion = Motion {
+            id: TxId::new(Hash([7; 32])),
+            proposer: set().validators()[0].address,
+            changes: Changes(vec![change]),
+            height: Height::new(3),
+            expires_ms: 1_700_000_000_000,
+            approvals,
+        };
+        answer(Motions { open: vec![motion], set: set(), protocol: 1 })
+    }
+
     fn genesis(&self) -> Answer<'_, Arc<str>> {
         answer(r#"{"name":"fake"}"#.into())
     }
