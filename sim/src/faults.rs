@@ -46,7 +46,7 @@ impl Cluster {
     }
 
     fn struck(&self, perturb: &Perturb) -> Vec<usize> {
-        if perturb.nodes.is_empty() { (0..self.nodes.len()).collect() } else { perturb.nodes.clone() }
+        (0..self.nodes.len()).filter(|node| perturb.strikes(*node)).collect()
     }
 
     /// Whatever is under way ends now, and nothing begins any more.
@@ -186,15 +186,9 @@ impl Cluster {
 
     fn cut(&mut self, perturb: &Perturb, begins: bool) {
         let count = self.nodes.len();
-        let group = |node: usize| perturb.groups.iter().position(|group| group.contains(&node));
-        let cut = |from: usize, to: usize| match perturb.kind {
-            PerturbKind::OneWay => perturb.from == Some(from) && perturb.to == Some(to),
-            PerturbKind::Isolate => perturb.nodes.contains(&from) || perturb.nodes.contains(&to),
-            _ => group(from).is_none() || group(from) != group(to),
-        };
         let links: Vec<(usize, usize)> = (0..count)
             .flat_map(|from| (0..count).map(move |to| (from, to)))
-            .filter(|(from, to)| from != to && cut(*from, *to))
+            .filter(|(from, to)| from != to && perturb.cuts(*from, *to))
             .collect();
         for (from, to) in &links {
             self.network.cut(*from, *to, begins);
@@ -210,7 +204,7 @@ impl Cluster {
 }
 
 /// A perturbation in a few words.
-pub(crate) fn describe(perturb: &Perturb) -> String {
+pub fn describe(perturb: &Perturb) -> String {
     let nodes = match perturb.nodes.as_slice() {
         [] => String::new(),
         nodes => format!(" of {nodes:?}"),

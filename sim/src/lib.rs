@@ -35,11 +35,13 @@ mod world;
 
 pub use byzantine::RoleKind;
 pub use cli::SimArgs;
+pub use faults::describe;
 pub use invariants::{Invariant, Violation};
 pub use manifest::{
     Assertions, Byzantine, Certificates, Cpu, Execution, Load, Manifest, ManifestFault, NODES_MAX, Net,
     PERTURBATIONS_MAX, ParamsPlan, Perturb, PerturbKind, Signatures, Unsynced, Which,
 };
+pub use report::finality_plot;
 pub use run::{Outcome, run};
 pub use transcript::Transcript;
 pub use units::{Bandwidth, Between, Micros};

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cairn_types::Params;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -400,6 +401,22 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The network parameters it asks for.
+    pub fn chain_params(&self) -> Params {
+        crate::world::params(&self.params)
+    }
+
+    /// What every link adds to a message's way, jitter included: from, to, and between which times.
+    ///
+    /// # Errors
+    /// When its matrix cannot be read or lacks a region.
+    pub fn delays(&self) -> Result<Vec<(usize, usize, Between)>, String> {
+        let network = crate::network::Network::new(self, self.nodes())?;
+        let pairs = (0..self.nodes()).flat_map(|from| (0..self.nodes()).map(move |to| (from, to)));
+        let delay = |(from, to)| (from, to, network.delay(from, to));
+        Ok(pairs.filter(|(from, to)| from != to).map(delay).collect())
+    }
+
     /// The manifest as TOML, defaults written out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
@@ -456,6 +473,22 @@ fn check_share(key: &str, share: f64) -> Result<(), String> {
 }
 
 impl Perturb {
+    /// Whether it is done to `node`: one of those it names, or any when it names none.
+    pub fn strikes(&self, node: usize) -> bool {
+        self.nodes.is_empty() || self.nodes.contains(&node)
+    }
+
+    /// Whether `to` does not hear `from` while it lasts. Of those that part nodes; `false` for all others.
+    pub fn cuts(&self, from: usize, to: usize) -> bool {
+        let group = |node: usize| self.groups.iter().position(|group| group.contains(&node));
+        match self.kind {
+            PerturbKind::OneWay => self.from == Some(from) && self.to == Some(to),
+            PerturbKind::Isolate => self.strikes(from) || self.strikes(to),
+            PerturbKind::Partition => group(from).is_none() || group(from) != group(to),
+            _ => false,
+        }
+    }
+
     fn check(&self, nodes: usize) -> Result<(), String> {
         let named = self.nodes.iter().chain(self.groups.iter().flatten()).chain(&self.from).chain(&self.to);
         if let Some(node) = named.into_iter().find(|node| **node >= nodes) {

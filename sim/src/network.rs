@@ -75,6 +75,12 @@ impl Network {
         })
     }
 
+    /// What a link adds when nothing goes wrong, jitter included.
+    pub(crate) fn delay(&self, from: usize, to: usize) -> Between {
+        let usual = self.latency[from * self.nodes + to];
+        Between::of(Micros(usual.low.0 + self.jitter.low.0), Micros(usual.high.0 + self.jitter.high.0))
+    }
+
     /// Whether `to` hears `from`.
     pub(crate) fn passes(&self, from: usize, to: usize) -> bool {
         self.cuts[from * self.nodes + to] == 0

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -32,6 +33,12 @@ impl Micros {
     /// Seconds.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e6
+    }
+}
+
+impl From<Micros> for Duration {
+    fn from(time: Micros) -> Self {
+        Self::from_micros(time.0)
     }
 }
 
@@ -91,6 +98,11 @@ impl Between {
     /// Between these two.
     pub const fn of(low: Micros, high: Micros) -> Self {
         Self { low, high }
+    }
+
+    /// From the shortest to the longest.
+    pub const fn span(self) -> Micros {
+        Micros(self.high.0.saturating_sub(self.low.0))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use cairn_types::Scheme;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::create::Options;
 use crate::demo;
+use crate::experiment::{self, ExperimentArgs};
 use crate::fault::Fault;
 use crate::layout::{Layout, Manifest};
 use crate::load::parse_scheme;
@@ -56,6 +57,8 @@ enum Verb {
     },
     /// Add and start a node without a validator key, which knows one address: node 0's
     AddFollower,
+    /// Run an experiment with real processes, faulty links and kills, in a network of its own
+    Run(ExperimentArgs),
     /// Stop the network and delete its directory
     Clean,
 }
@@ -139,6 +142,11 @@ pub async fn run(args: TestnetArgs, binary: &Path, as_json: bool) -> Result<()> 
             Ok(())
         }
         Verb::Restart { node } => restart(LocalNetwork::open(dir, binary)?, node, as_json).await,
+        Verb::Run(experiment) => {
+            let good = experiment::run(&experiment, binary, as_json).await?;
+            ensure!(good, "the experiment did not go as it should");
+            Ok(())
+        }
         Verb::AddFollower => add_follower(LocalNetwork::open(dir, binary)?, as_json).await,
         Verb::Clean => {
             let network = LocalNetwork::open(dir, binary)?;

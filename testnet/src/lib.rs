@@ -7,6 +7,7 @@ pub mod cli;
 mod clock;
 pub mod create;
 pub mod demo;
+pub mod experiment;
 pub mod fault;
 pub mod invariants;
 pub mod layout;

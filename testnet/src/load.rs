@@ -6,10 +6,10 @@
 //! nodes for the processor. Finality is seen through one node's stream of final blocks: one connection,
 //! transaction ids only.
 
-mod finality;
+pub(crate) mod finality;
 mod measure;
 mod sending;
-mod signing;
+pub(crate) mod signing;
 mod single;
 
 use std::path::{Path, PathBuf};
@@ -69,6 +69,12 @@ pub struct LoadArgs {
     /// Instead: N anchors one after another on an idle network, each timed from submission to receipt
     #[arg(long, value_name = "N")]
     pub single: Option<u32>,
+}
+
+/// Who wants to know when transactions become final.
+pub(crate) trait Finals: Send + Sync + 'static {
+    /// A transaction was seen in a final block, perhaps again. Unknown ids belong to somebody else.
+    fn became_final(&self, id: &cairn_types::TxId);
 }
 
 /// Reads a scheme's name.

@@ -83,6 +83,17 @@ impl LocalNetwork {
         Ok(Self { layout, manifest, binary, children: BTreeMap::new(), ended: BTreeMap::new() })
     }
 
+    /// A second look at the same network, for whoever only watches it. Processes stay with this value.
+    pub fn view(&self) -> Self {
+        Self {
+            layout: self.layout.clone(),
+            manifest: self.manifest.clone(),
+            binary: self.binary.clone(),
+            children: BTreeMap::new(),
+            ended: BTreeMap::new(),
+        }
+    }
+
     /// Where its files are.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -217,6 +228,24 @@ impl LocalNetwork {
         process::kill(node, &self.layout.node(node))?;
         self.reap(node);
         Ok(pid)
+    }
+
+    /// Stops a node where it is (SIGSTOP): its connections stay open and it answers nothing.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause_node(&mut self, node: u16) -> Result<(), Fault> {
+        self.check_node(node)?;
+        if process::pause(&self.layout.node(node)) { Ok(()) } else { Err(Fault::NotRunning { node }) }
+    }
+
+    /// Lets a paused node go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume_node(&mut self, node: u16) -> Result<(), Fault> {
+        self.check_node(node)?;
+        if process::resume(&self.layout.node(node)) { Ok(()) } else { Err(Fault::NotRunning { node }) }
     }
 
     /// Ends every node, all at once. Those that had to be killed.

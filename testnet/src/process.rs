@@ -76,6 +76,8 @@ fn is_node(pid: u32, home: &Path) -> bool {
 pub fn terminate(node: u16, paths: &NodePaths) -> Result<bool, Fault> {
     let Some(pid) = running(paths) else { return Ok(true) };
     signal(pid, Signal::TERM);
+    // A paused process hears nothing else.
+    signal(pid, Signal::CONT);
     if wait_gone(paths, TERMINATE_PATIENCE) {
         forget(paths);
         return Ok(true);
@@ -96,6 +98,16 @@ pub fn kill(node: u16, paths: &NodePaths) -> Result<(), Fault> {
     }
     forget(paths);
     Ok(())
+}
+
+/// SIGSTOP. Whether there was a process to stop.
+pub fn pause(paths: &NodePaths) -> bool {
+    running(paths).inspect(|pid| signal(*pid, Signal::STOP)).is_some()
+}
+
+/// SIGCONT. Whether there was a process to go on.
+pub fn resume(paths: &NodePaths) -> bool {
+    running(paths).inspect(|pid| signal(*pid, Signal::CONT)).is_some()
 }
 
 fn signal(pid: u32, signal: Signal) {

@@ -202,7 +202,18 @@ fn crates_form_a_star_around_types() {
         ("cairn-client", &["types", "crypto", "genesis", "receipt"]),
         (
             "cairn-testnet",
-            &["types", "crypto", "receipt", "client", "genesis", "consensus", "mempool", "state", "catchup"],
+            &[
+                "types",
+                "crypto",
+                "receipt",
+                "client",
+                "genesis",
+                "consensus",
+                "mempool",
+                "state",
+                "catchup",
+                "sim",
+            ],
         ),
         ("cairn-sim", &["types", "crypto", "consensus", "mempool", "journal", "state"]),
     ];

@@ -5,6 +5,7 @@ mod audits;
 mod cluster;
 mod crashes;
 mod epochs;
+mod experiments;
 mod followers;
 mod homes;
 mod receipts;

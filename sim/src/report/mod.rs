@@ -20,6 +20,7 @@ use crate::transcript::Transcript;
 
 pub(crate) use assertions::missed;
 pub(crate) use figures::Figures;
+pub use plots::finality_plot;
 
 /// Lines of a broken run's transcript that are kept in its folder.
 const TRANSCRIPT_LINES: usize = 20_000;

@@ -74,14 +74,18 @@ fn axis(text: &mut String, manifest: &Manifest, end: u64, bottom: f64) {
 
 /// Each transaction's finality over the moment it was submitted, with timed-out views.
 pub(crate) fn finality(manifest: &Manifest, cluster: &Cluster) -> String {
-    let (height, bottom, end) = (360.0, 320.0, cluster.now.max(1));
+    let submissions = cluster.clients.submissions.iter();
+    let points: Vec<(u64, u64)> =
+        submissions.filter_map(|it| Some((it.submitted, it.seen_at? - it.submitted))).collect();
+    let timed_out: Vec<u64> = cluster.record.views.values().filter_map(|row| row.timed_out).collect();
+    finality_plot(manifest, cluster.now, &points, &timed_out)
+}
+
+/// A plot of `points`, each the moment of a submission and how long its finality took, as SVG. The manifest's
+/// perturbations are shaded, views that timed out marked. All times in microseconds after the start.
+pub fn finality_plot(manifest: &Manifest, end: u64, points: &[(u64, u64)], timed_out: &[u64]) -> String {
+    let (height, bottom, end) = (360.0, 320.0, end.max(1));
     let mut text = open(height, "Finality of each transaction, by the moment it was submitted");
-    let points: Vec<(u64, u64)> = cluster
-        .clients
-        .submissions
-        .iter()
-        .filter_map(|it| Some((it.submitted, it.seen_at? - it.submitted)))
-        .collect();
     let most = points.iter().map(|(_, took)| *took).max().unwrap_or(1_000).max(1_000) as f64;
     let down = |took: f64| bottom - (bottom - TOP) * took / (most * 1.05);
     axis(&mut text, manifest, end, bottom);
@@ -99,8 +103,8 @@ pub(crate) fn finality(manifest: &Manifest, cluster: &Cluster) -> String {
         );
         at += step;
     }
-    for row in cluster.record.views.values().filter_map(|row| row.timed_out) {
-        let x = across(row, end);
+    for at in timed_out {
+        let x = across(*at, end);
         let _ = writeln!(
             text,
             "<line x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#e80\" stroke-dasharray=\"2 3\"><title>a view timed out</title></line>"

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::measure::Ledger;
+use super::Finals;
 use crate::api::{BLOCK_EVENTS, NodeApi};
 
 /// How long the stream may take to open.
@@ -33,14 +33,14 @@ struct FinalBlock {
 }
 
 /// Notes in `ledger` when its transactions become final, until aborted. Returns once the stream is open.
-pub(super) async fn follow(api: NodeApi, ledger: Arc<Ledger>) -> Result<JoinHandle<()>> {
+pub(crate) async fn follow(api: NodeApi, ledger: Arc<impl Finals>) -> Result<JoinHandle<()>> {
     let (opened, is_open) = oneshot::channel();
     let url = api.url().to_owned();
     let task = tokio::spawn(async move {
         let mut opened = Some(opened);
         let mut cursor = None;
         loop {
-            read(&api, &ledger, &mut cursor, &mut opened).await;
+            read(&api, &*ledger, &mut cursor, &mut opened).await;
             // A node that restarts or drops a slow reader: go on after the last event received.
             sleep(REOPEN_PAUSE).await;
         }
@@ -56,7 +56,7 @@ pub(super) async fn follow(api: NodeApi, ledger: Arc<Ledger>) -> Result<JoinHand
 
 async fn read(
     api: &NodeApi,
-    ledger: &Ledger,
+    ledger: &impl Finals,
     cursor: &mut Option<String>,
     opened: &mut Option<oneshot::Sender<()>>,
 ) {
@@ -80,7 +80,7 @@ async fn read(
     }
 }
 
-fn take(event: Event, ledger: &Ledger, cursor: &mut Option<String>) {
+fn take(event: Event, ledger: &impl Finals, cursor: &mut Option<String>) {
     for id in event.block.iter().flat_map(|block| &block.transactions) {
         if let Some(id) = TxId::from_hex(id) {
             ledger.became_final(&id);

@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::LoadArgs;
 use super::sending::Errors;
+use super::{Finals, LoadArgs};
 use crate::process;
 
 /// How often the end of a run is looked for.
@@ -98,16 +98,6 @@ impl Ledger {
         self.accepted_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A transaction was seen in a final block. Unknown ids belong to somebody else.
-    pub(super) fn became_final(&self, id: &TxId) {
-        let Some(index) = self.by_id.get(id) else { return };
-        let first =
-            self.finals[*index].compare_exchange(0, self.now_us(), Ordering::Relaxed, Ordering::Relaxed);
-        if first.is_ok() {
-            self.final_count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// Waits until everything accepted is final, at most `patience`.
     pub(super) async fn wait_final(&self, patience: Duration) {
         let until = Instant::now() + patience;
@@ -154,6 +144,18 @@ impl Ledger {
             cpu_ms_per_transaction: per(uses.nodes_cpu_seconds() * 1_000.0, final_in_window),
             load_cpu_ms_per_transaction: per(uses.own_cpu_seconds * 1_000.0, final_in_window),
             nodes: uses.nodes.clone(),
+        }
+    }
+}
+
+impl Finals for Ledger {
+    /// A transaction was seen in a final block. Unknown ids belong to somebody else.
+    fn became_final(&self, id: &TxId) {
+        let Some(index) = self.by_id.get(id) else { return };
+        let first =
+            self.finals[*index].compare_exchange(0, self.now_us(), Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_ok() {
+            self.final_count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -13,20 +13,20 @@ use crate::clock;
 
 /// What the transactions look like.
 #[derive(Clone, Copy)]
-pub(super) struct Plan {
-    pub(super) chain: ChainId,
-    pub(super) scheme: Scheme,
-    pub(super) senders: usize,
-    pub(super) proofs: usize,
-    pub(super) metadata: usize,
-    pub(super) interval: Duration,
+pub(crate) struct Plan {
+    pub(crate) chain: ChainId,
+    pub(crate) scheme: Scheme,
+    pub(crate) senders: usize,
+    pub(crate) proofs: usize,
+    pub(crate) metadata: usize,
+    pub(crate) interval: Duration,
 }
 
 /// A transaction ready to post.
-pub(super) struct Signed {
-    pub(super) id: TxId,
+pub(crate) struct Signed {
+    pub(crate) id: TxId,
     /// A whole JSON-RPC request.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A sender with a new key.
@@ -35,7 +35,7 @@ pub(super) fn new_sender(scheme: Scheme) -> Sender {
 }
 
 /// Signs `count` transactions on every core, in the order they are due.
-pub(super) fn sign_all(plan: &Plan, count: usize) -> Result<Vec<Signed>> {
+pub(crate) fn sign_all(plan: &Plan, count: usize) -> Result<Vec<Signed>> {
     let senders: Vec<Sender> = (0..plan.senders).map(|_| new_sender(plan.scheme)).collect();
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let share = count.div_ceil(workers).max(1);
