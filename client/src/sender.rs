@@ -60,7 +60,7 @@ impl Sender {
         };
         let preimage = transaction.preimage();
         let signatures = self.keys.iter().map(|(_, key)| key.sign(&preimage)).collect();
-        Ok(SignedTransaction { transaction, signatures })
+        Ok(SignedTransaction::new(transaction, signatures))
     }
 
     /// Signs a PROOF transaction of one proof.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn_types::{
     Address, AuthenticatedTx, ChainId, Evidence, KeyRef, Payload, PublicKey, SignedTransaction, TxFault,
-    Verified, encode,
+    Verified,
 };
 use thiserror::Error;
 
@@ -45,7 +45,7 @@ pub fn verify_transaction(
     keys: Vec<PublicKey>,
 ) -> Result<Verified<AuthenticatedTx>, TransactionFault> {
     check_structure(&signed, &keys)?;
-    let expected = encode(signed.as_ref()).len();
+    let expected = signed.canonical().len();
     if bytes != expected {
         return Err(TransactionFault::Bytes { got: bytes, expected });
     }
@@ -91,7 +91,7 @@ pub(crate) fn verify_signatures(
     signed: &SignedTransaction,
     keys: &[PublicKey],
 ) -> Result<(), TransactionFault> {
-    let preimage = signed.transaction.preimage();
+    let preimage = signed.preimage();
     for (position, (key, signature)) in keys.iter().zip(&signed.signatures).enumerate() {
         verify(key, &preimage, signature).map_err(|fault| TransactionFault::Signature { position, fault })?;
     }
@@ -122,6 +122,6 @@ pub(crate) fn authenticated(
     bytes: usize,
     keys: Vec<PublicKey>,
 ) -> Verified<AuthenticatedTx> {
-    let id = signed.transaction.id();
+    let id = signed.id();
     Verified::assume(AuthenticatedTx { signed, id, bytes, keys })
 }

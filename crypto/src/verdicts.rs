@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use cairn_types::{Hash, PublicKey, Signature};
+use cairn_types::{Hash, PublicKey, Signature, SignedTransaction};
 use lru::LruCache;
 use parking_lot::Mutex;
 
@@ -44,6 +44,17 @@ pub(crate) fn signature_name(key: &PublicKey, preimage: &[u8], signature: &Signa
     hasher.update(&[key.scheme().id()]).update(key.as_bytes());
     hasher.update(&(signature.as_bytes().len() as u64).to_le_bytes()).update(signature.as_bytes());
     hasher.update(preimage);
+    Hash(*hasher.finalize().as_bytes())
+}
+
+/// Names a transaction with its signatures and the keys they are checked against, each by the digest that it
+/// has anyway: id and witness cover every byte of the canonical form, an address its key.
+pub(crate) fn transaction_name(signed: &SignedTransaction, keys: &[PublicKey]) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(signed.id().as_bytes()).update(signed.witness().as_bytes());
+    for key in keys {
+        hasher.update(key.address().as_bytes());
+    }
     Hash(*hasher.finalize().as_bytes())
 }
 

@@ -18,7 +18,7 @@ use crate::fault::{CertKind, MessageFault};
 use crate::signature::{SignatureFault, verify};
 use crate::simulated::{missing_bytes, verify_simulated};
 use crate::transaction::{TransactionFault, authenticated, check_structure, verify_signatures};
-use crate::verdicts::{Verdicts, bytes_name, signature_name};
+use crate::verdicts::{Verdicts, bytes_name, signature_name, transaction_name};
 
 /// Validator signatures remembered as good, about 100 bytes each: the votes of both phases and the
 /// timeouts of several views even with 1,024 validators, so that a certificate of them costs only hashing.
@@ -27,6 +27,8 @@ const SIGNATURES_REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).expect("no
 const CERTIFICATES_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 /// Transactions remembered as good: a full pool of 20,000 and the blocks in flight, checked once each.
 const TRANSACTIONS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(32_768).expect("not zero");
+/// Signatures of a certificate that are worth waking other threads for: most were checked as votes.
+const PARALLEL_MIN: usize = 16;
 /// Validator sets whose digests are remembered: those of the previous, the current and the next epoch,
 /// and one that a receipt or catch-up is looking at.
 const SETS_REMEMBERED: usize = 4;
@@ -319,15 +321,14 @@ impl Verifier {
             return Err(TxFault::WrongChain { got, expected: self.chain }.into());
         }
         check_structure(&signed, &keys)?;
-        let encoded = encode(signed.as_ref());
+        let expected = signed.canonical().len();
         if self.scheme == Signatures::Simulated {
-            return self.simulated_transaction(signed, encoded.len(), bytes, keys);
+            return self.simulated_transaction(signed, expected, bytes, keys);
         }
-        if bytes != encoded.len() {
-            return Err(TransactionFault::Bytes { got: bytes, expected: encoded.len() });
+        if bytes != expected {
+            return Err(TransactionFault::Bytes { got: bytes, expected });
         }
-        // The keys first: their number and lengths are in their encoding, so the rest has one reading.
-        let name = bytes_name(&[&encode(&keys)], &encoded);
+        let name = transaction_name(&signed, &keys);
         if !self.transactions.holds(&name) {
             verify_signatures(&signed, &keys)?;
             self.transactions.remember(name);
@@ -482,6 +483,9 @@ impl Verifier {
         kind: CertKind,
         entries: Vec<Entry<'_>>,
     ) -> Result<(), MessageFault> {
+        if entries.len() < PARALLEL_MIN {
+            return entries.iter().try_for_each(|entry| self.check_entry_of(set, kind, entry));
+        }
         entries.into_par_iter().try_for_each(|entry| self.check_entry_of(set, kind, &entry))
     }
 

@@ -150,7 +150,7 @@ fn signed(
     change(&mut transaction);
     let preimage = transaction.preimage();
     let signatures = keys.iter().map(|key| key.sign(&preimage)).collect();
-    SignedTransaction { transaction, signatures }
+    SignedTransaction::new(transaction, signatures)
 }
 
 fn check(signed: &SignedTransaction, keys: &[&KeyPair]) -> Result<(), TransactionFault> {
@@ -197,7 +197,8 @@ fn each_fault_of_a_transaction_has_its_own_error() {
     let version = signed(&[&a], inline(), |tx| tx.version = 2);
     assert_eq!(check(&version, &[&a]), Err(TxFault::Version { got: 2 }.into()));
     let mut good = signed(&[&a], inline(), |_| ());
-    good.signatures.push(good.signatures[0].clone());
+    let surplus = good.signatures[0].clone();
+    good.signatures.push(surplus);
     assert_eq!(check(&good, &[&a]), Err(TxFault::SignatureCount { got: 2, expected: 1 }.into()));
     good.signatures.pop();
     good.transaction.nonce += 1;

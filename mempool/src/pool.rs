@@ -9,8 +9,9 @@ use crate::shares::{Measure, Shares};
 
 /// Transactions pooled: some ten full blocks, what a burst may put ahead of finality.
 const TRANSACTIONS_MAX: usize = 20_000;
-/// Bytes pooled: what a node may spend on transactions that are not yet anyone's.
-const BYTES_MAX: usize = 128 << 20;
+/// Bytes pooled, of the canonical form: what a node may spend on transactions that are not yet anyone's. Each is held
+/// decoded as well, so memory is up to twice that.
+const BYTES_MAX: usize = 64 << 20;
 /// Transactions of one sender: a tenth of the pool, so that ten busy senders fill it without eviction.
 const SENDER_TRANSACTIONS_MAX: usize = 2_048;
 /// What a client is told to wait when the pool is full: a few blocks.

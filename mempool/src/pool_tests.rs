@@ -37,7 +37,7 @@ fn make(
         payload,
     };
     let id = transaction.id();
-    let signed = Arc::new(SignedTransaction { transaction, signatures: Vec::new() });
+    let signed = Arc::new(SignedTransaction::new(transaction, Vec::new()));
     Verified::assume(AuthenticatedTx { signed, id, bytes, keys: Vec::new() })
 }
 

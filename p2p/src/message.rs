@@ -42,6 +42,8 @@ pub enum MessageKind {
     /// A list of transactions for a leader.
     Transactions,
     EpochProof,
+    /// A proposal that names its transactions.
+    CompactProposal,
 }
 
 impl MessageKind {
@@ -57,6 +59,7 @@ impl MessageKind {
         Self::Status,
         Self::Transactions,
         Self::EpochProof,
+        Self::CompactProposal,
     ];
 
     /// The kind of a consensus message.
@@ -87,6 +90,7 @@ impl MessageKind {
             Self::Status => 8,
             Self::Transactions => 9,
             Self::EpochProof => 10,
+            Self::CompactProposal => 11,
         }
     }
 
@@ -108,6 +112,7 @@ impl MessageKind {
             Self::Status => "status",
             Self::Transactions => "transactions",
             Self::EpochProof => "epoch_proof",
+            Self::CompactProposal => "compact_proposal",
         }
     }
 }

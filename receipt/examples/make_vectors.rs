@@ -217,7 +217,7 @@ fn transaction(scheme: Scheme, payload: Payload) -> Transaction {
 fn sign(transaction: Transaction, signers: &[(Scheme, u8)]) -> SignedTransaction {
     let preimage = transaction.preimage();
     let signatures = signers.iter().map(|(scheme, seed)| key(*scheme, *seed).sign(&preimage)).collect();
-    SignedTransaction { transaction, signatures }
+    SignedTransaction::new(transaction, signatures)
 }
 
 fn proofs_payload() -> Payload {
@@ -259,7 +259,7 @@ fn transactions() -> Value {
             json!({
                 "name": name, "bytes": hex::encode(encode(signed)), "id": id.to_string(),
                 "preimage_tail": hex::encode(encode(tx)), "witness": signed.witness().to_string(),
-                "block_leaf": signed.block_leaf(id).to_string(), "proof_ids": proofs,
+                "block_leaf": signed.block_leaf().to_string(), "proof_ids": proofs,
                 "chain": tx.chain.to_string(), "sender": tx.sender.to_string(),
             })
         })
@@ -306,7 +306,10 @@ fn bad_transactions(good: &SignedTransaction) -> Vec<Value> {
         change("keys out of order", "shape", &|it| {
             it.transaction.keys = vec![KeyRef::Registered(1), KeyRef::Registered(0)];
         }),
-        change("key twice", "shape", &|it| it.transaction.keys.push(it.transaction.keys[0].clone())),
+        change("key twice", "shape", &|it| {
+            let first = it.transaction.keys[0].clone();
+            it.transaction.keys.push(first);
+        }),
         change("proof of no leaves", "shape", &|it| {
             let mut proof = Batch::new(TreeKind::CairnB3V1, 1, false).proof();
             proof.leaves = 0;

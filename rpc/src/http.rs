@@ -27,7 +27,7 @@ use crate::context::Context;
 use crate::envelope::{self, Envelope};
 use crate::events::events;
 use crate::fault::Fault;
-use crate::gate::Gate;
+use crate::gate::{Gate, Scanned};
 use crate::guard::BrowserPolicy;
 use crate::json;
 use crate::methods::receipt_text;
@@ -178,13 +178,16 @@ async fn post(State(app): State<App>, request: Request) -> Response {
             "JSON-RPC needs the header `content-type: application/json`; with curl, add -H 'content-type: application/json'\n",
         );
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let body = match envelope::read(body, app.context.config.request_timeout).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
     match envelope::examine(body) {
-        Envelope::Call(body) => app.dispatch(hyper::Request::from_parts(parts, Body::from(body))).await,
+        Envelope::Call(body) => {
+            parts.extensions.insert(Scanned);
+            app.dispatch(hyper::Request::from_parts(parts, Body::from(body))).await
+        }
         Envelope::Notification => StatusCode::NO_CONTENT.into_response(),
         Envelope::Refuse { id, fault } => {
             if fault == Fault::SecretMaterial {

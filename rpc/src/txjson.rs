@@ -108,7 +108,7 @@ fn from_json(value: Value, this_chain: ChainId) -> Result<SignedTransaction, Fau
         payload,
     };
     let signatures = each("tx.signatures_b64", tx.need("signatures_b64", signatures)?, signature_b64)?;
-    Ok(SignedTransaction { transaction, signatures })
+    Ok(SignedTransaction::new(transaction, signatures))
 }
 
 /// Reads each item, naming its place in the list.
@@ -315,7 +315,7 @@ pub(crate) fn broadcast(value: Value, chain: ChainId) -> Result<SignedTransactio
         keys: vec![key],
         payload: Payload::Proofs(Proofs(vec![proof(&mut data)?])),
     };
-    Ok(SignedTransaction { transaction, signatures: vec![tx.need("signature", signature)?] })
+    Ok(SignedTransaction::new(transaction, vec![tx.need("signature", signature)?]))
 }
 
 #[cfg(test)]

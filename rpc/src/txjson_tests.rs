@@ -17,8 +17,8 @@ fn form() -> Value {
 }
 
 fn expected() -> SignedTransaction {
-    SignedTransaction {
-        transaction: Transaction {
+    SignedTransaction::new(
+        Transaction {
             version: 1,
             chain: chain(),
             sender: Address::new(Hash([0x11; 32])),
@@ -40,11 +40,8 @@ fn expected() -> SignedTransaction {
                 metadata: Vec::new(),
             }])),
         },
-        signatures: vec![
-            Signature::new(&[4; 3_309]).expect("length"),
-            Signature::new(&[5; 3_309]).expect("length"),
-        ],
-    }
+        vec![Signature::new(&[4; 3_309]).expect("length"), Signature::new(&[5; 3_309]).expect("length")],
+    )
 }
 
 #[test]
@@ -89,7 +86,7 @@ fn identity_operations_take_exactly_their_fields() {
         let mut form = form();
         form["proofs"] = Value::Null;
         form["identity"] = identity;
-        transaction(form, chain()).map(|signed| signed.transaction.payload)
+        transaction(form, chain()).map(|signed| signed.into_parts().transaction.payload)
     };
     let key = json!({ "scheme": "dilithium3", "key_b64": STANDARD.encode([6; 1_952]) });
     let public = PublicKey::new(Scheme::Dilithium3, &[6; 1_952]).expect("length");

@@ -176,7 +176,7 @@ async fn a_wait_that_ends_early_gives_the_ids() {
     node.fake.finalises.store(false, Ordering::SeqCst);
     let error = node.err("proof_anchor", json!({ "tx": signed_b64(1), "timeout_ms": 20 })).await;
     assert_eq!((&error["code"], &error["data"]["waited_ms"]), (&json!(-32024), &json!(20)));
-    let tx = signed(1).transaction;
+    let tx = signed(1).into_parts().transaction;
     assert_eq!(error["data"]["tx_id"], tx.id().to_string());
     assert_eq!(error["data"]["proof_id"], tx.proofs()[0].id(tx.chain, tx.sender).to_string());
     assert_eq!(error["data"]["retryable"], true);

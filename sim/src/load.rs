@@ -159,7 +159,7 @@ impl Cluster {
             payload,
         };
         let signatures = vec![signer.sign(&transaction.preimage())];
-        let signed = Arc::new(SignedTransaction { transaction, signatures });
+        let signed = Arc::new(SignedTransaction::new(transaction, signatures));
         let (id, index) = (signed.transaction.id(), self.clients.submissions.len());
         self.clients.by_id.insert(id, index);
         self.clients.submissions.push(Submission {

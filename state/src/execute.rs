@@ -123,6 +123,8 @@ pub(crate) struct Execution<'a> {
     bytes: usize,
     logs: Logs,
     effects: Effects,
+    /// Whether transactions are only judged: then no record is made and no log grows.
+    judging: bool,
 }
 
 impl<'a> Execution<'a> {
@@ -147,7 +149,13 @@ impl<'a> Execution<'a> {
             bytes: 0,
             logs,
             effects,
+            judging: false,
         }
+    }
+
+    /// As [`Execution::new`], for judging one transaction and nothing else.
+    pub(crate) fn judging(rules: &'a Rules, view: &'a View<'a>, parent: &'a Head, time_ms: u64) -> Self {
+        Self { judging: true, ..Self::new(rules, view, parent, time_ms) }
     }
 
     /// Judges one transaction and, when it is valid, applies it.
@@ -191,7 +199,7 @@ impl<'a> Execution<'a> {
         };
         self.effects.locations.insert(candidate.id, location);
         self.transactions.push(candidate.id);
-        self.leaves.push(candidate.signed.block_leaf(candidate.id));
+        self.leaves.push(candidate.signed.block_leaf());
         self.bytes = bytes;
         Ok(())
     }
@@ -254,6 +262,9 @@ impl<'a> Execution<'a> {
         proofs: &[Proof],
         ids: &[ProofId],
     ) {
+        if self.judging {
+            return;
+        }
         for (proof, id) in proofs.iter().zip(ids) {
             let at = Landing {
                 seq: self.logs.anchors.size(),

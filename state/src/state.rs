@@ -173,7 +173,7 @@ impl State {
         time_ms: u64,
     ) -> Result<(), TxRefusal> {
         let (head, view) = self.state_after(parent).map_err(unavailable)?;
-        let mut execution = Execution::new(head.rules_after(), &view, &head, time_ms);
+        let mut execution = Execution::judging(head.rules_after(), &view, &head, time_ms);
         execution.apply(&candidate(tx)).map_err(|halt| match halt {
             Halt::Refused(refusal) => refusal,
             Halt::Failed(error) => unavailable(error),
@@ -394,8 +394,7 @@ fn candidate(tx: &AuthenticatedTx) -> Candidate<'_> {
 }
 
 fn attested(signed: &SignedTransaction) -> Candidate<'_> {
-    let bytes = borsh::object_length(signed).unwrap_or(usize::MAX);
-    Candidate { signed, id: signed.transaction.id(), bytes, keys: None }
+    Candidate { signed, id: signed.id(), bytes: signed.canonical().len(), keys: None }
 }
 
 fn unavailable(error: StateError) -> TxRefusal {

@@ -186,9 +186,10 @@ fn one_crate_per_technology() {
 #[test]
 fn crates_form_a_star_around_types() {
     // What each crate of ours may know of the others. Only `node` knows two siblings of the ring.
-    let may_know: [(&str, &[&str]); 15] = [
+    let may_know: [(&str, &[&str]); 16] = [
         ("cairn-types", &[]),
         ("cairn-model", &[]),
+        ("cairn-bench", &["types", "crypto"]),
         ("cairn-crypto", &["types"]),
         ("cairn-consensus", &["types"]),
         ("cairn-mempool", &["types"]),

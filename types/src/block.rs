@@ -122,6 +122,29 @@ impl Block {
         &self.transactions
     }
 
+    /// The canonical bytes of the list of transactions, as after the header.
+    pub fn encode_transactions(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.transactions_bytes());
+        match self.serialize_transactions(&mut bytes) {
+            Ok(()) => bytes,
+            // Only for more transactions than a u32 counts, which no block holds.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Length of [`Block::encode_transactions`].
+    pub fn transactions_bytes(&self) -> usize {
+        let bytes = self.transactions.iter().map(|tx| tx.canonical().len());
+        bytes.fold(size_of::<u32>(), usize::saturating_add)
+    }
+
+    fn serialize_transactions<W: std::io::Write>(&self, writer: &mut W) -> std::io::Result<()> {
+        let count = u32::try_from(self.transactions.len())
+            .map_err(|_| crate::codec::invalid("more transactions than a u32 counts"))?;
+        count.serialize(writer)?;
+        self.transactions.iter().try_for_each(|tx| tx.as_ref().serialize(writer))
+    }
+
     /// Whether it holds no transactions.
     pub fn is_empty(&self) -> bool {
         self.transactions.is_empty()
@@ -129,8 +152,7 @@ impl Block {
 
     /// Whether the transactions are those the header commits to.
     pub fn matches_tx_root(&self) -> bool {
-        let leaves: Vec<Hash> =
-            self.transactions.iter().map(|tx| tx.block_leaf(tx.transaction.id())).collect();
+        let leaves: Vec<Hash> = self.transactions.iter().map(|tx| tx.block_leaf()).collect();
         u32::try_from(leaves.len()) == Ok(self.header.tx_count)
             && tree::tx_root(&leaves) == self.header.tx_root
     }
@@ -139,10 +161,7 @@ impl Block {
 impl BorshSerialize for Block {
     fn serialize<W: std::io::Write>(&self, writer: &mut W) -> std::io::Result<()> {
         self.header.serialize(writer)?;
-        let count = u32::try_from(self.transactions.len())
-            .map_err(|_| crate::codec::invalid("more transactions than a u32 counts"))?;
-        count.serialize(writer)?;
-        self.transactions.iter().try_for_each(|tx| tx.as_ref().serialize(writer))
+        self.serialize_transactions(writer)
     }
 }
 

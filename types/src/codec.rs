@@ -20,6 +20,16 @@ pub fn encode<T: BorshSerialize>(value: &T) -> Vec<u8> {
     borsh::to_vec(value).unwrap_or_default()
 }
 
+/// [`encode`] into a buffer that has room for `size` bytes from the start.
+pub(crate) fn encode_sized<T: BorshSerialize>(value: &T, size: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size);
+    match value.serialize(&mut bytes) {
+        Ok(()) => bytes,
+        // As in `encode`.
+        Err(_) => Vec::new(),
+    }
+}
+
 /// Decodes exactly one `T` and nothing after it.
 ///
 /// # Errors

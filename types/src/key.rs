@@ -1,8 +1,10 @@
 //! Signature schemes, public keys and signatures as data. Nothing here signs or verifies.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::io::{Read, Result as IoResult, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -65,16 +67,29 @@ impl fmt::Display for Scheme {
 }
 
 /// A public key with its scheme. Borsh: `u8 scheme, u32 length, bytes`; the length is the scheme's.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone)]
 pub struct PublicKey {
     scheme: Scheme,
-    bytes: Arc<[u8]>,
+    shared: Arc<KeyBytes>,
+}
+
+/// A key's bytes, and its address once somebody asked for it: it is needed several times on a
+/// transaction's way, and hashing a key costs as much as a few hundred comparisons.
+struct KeyBytes {
+    bytes: Box<[u8]>,
+    address: OnceLock<Address>,
 }
 
 impl PublicKey {
     /// The key, or `None` when `bytes` has not the scheme's length.
     pub fn new(scheme: Scheme, bytes: &[u8]) -> Option<Self> {
-        (bytes.len() == scheme.public_key_bytes()).then(|| Self { scheme, bytes: bytes.into() })
+        Self::owning(scheme, bytes.into())
+    }
+
+    fn owning(scheme: Scheme, bytes: Box<[u8]>) -> Option<Self> {
+        let address = OnceLock::new();
+        (bytes.len() == scheme.public_key_bytes())
+            .then(|| Self { scheme, shared: Arc::new(KeyBytes { bytes, address }) })
     }
 
     /// The scheme this key belongs to.
@@ -84,12 +99,39 @@ impl PublicKey {
 
     /// The raw key.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.shared.bytes
     }
 
     /// `H[address](scheme id ‖ public key)`.
     pub fn address(&self) -> Address {
-        Address::new(Context::Address.hash_parts(&[&[self.scheme.id()], &self.bytes]))
+        let hash = || Address::new(Context::Address.hash_parts(&[&[self.scheme.id()], self.as_bytes()]));
+        *self.shared.address.get_or_init(hash)
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared) || self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl PartialOrd for PublicKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PublicKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.scheme, self.as_bytes()).cmp(&(other.scheme, other.as_bytes()))
+    }
+}
+
+impl Hash for PublicKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.scheme, self.as_bytes()).hash(state);
     }
 }
 
@@ -102,7 +144,7 @@ impl fmt::Debug for PublicKey {
 impl BorshSerialize for PublicKey {
     fn serialize<W: Write>(&self, writer: &mut W) -> IoResult<()> {
         self.scheme.serialize(writer)?;
-        self.bytes.as_ref().serialize(writer)
+        self.as_bytes().serialize(writer)
     }
 }
 
@@ -110,7 +152,7 @@ impl BorshDeserialize for PublicKey {
     fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
         let scheme = Scheme::deserialize_reader(reader)?;
         let bytes = read_bytes(reader, scheme.public_key_bytes())?;
-        Self::new(scheme, &bytes)
+        Self::owning(scheme, bytes.into_boxed_slice())
             .ok_or_else(|| invalid(format!("a {scheme} public key has {} bytes", scheme.public_key_bytes())))
     }
 }

@@ -11,6 +11,7 @@
 pub mod block;
 pub mod certificate;
 pub mod codec;
+pub mod compact;
 pub mod consistency;
 pub mod epoch;
 pub mod evidence;
@@ -36,6 +37,7 @@ pub mod verified;
 pub use block::{Block, CertifiedBlock, Header, Slot};
 pub use certificate::{BlockCert, CertFault, CommitCert, QuorumCert, TimeoutCert, TimeoutEntry};
 pub use codec::{DecodeError, decode, encode};
+pub use compact::{Assembly, CompactFault, CompactProposal};
 pub use epoch::{EPOCH_HEADERS_MAX, EpochProof, EpochProofFault};
 pub use evidence::{Conflict, Evidence};
 pub use genesis::{Admission, Genesis, ParamFault, Params};
@@ -46,7 +48,8 @@ pub use key::{PublicKey, Scheme, Signature};
 pub use message::{Carried, CommitVote, Message, Proposal, Status, Timeout, Vote};
 pub use record::Record;
 pub use transaction::{
-    AuthenticatedTx, KeyRef, Payload, Proof, ProofKind, SignedTransaction, Transaction, TreeKind, TxFault,
+    AuthenticatedTx, KeyRef, Payload, Proof, ProofKind, SignedParts, SignedTransaction, Transaction,
+    TreeKind, TxFault,
 };
 pub use validator::{Validator, ValidatorSet};
 pub use verified::Verified;

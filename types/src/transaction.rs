@@ -1,12 +1,14 @@
 //! Transactions and the PROOF payload (FORMATS, "Transactions").
 
-use std::io::{Read, Result as IoResult};
-use std::sync::Arc;
+use std::fmt;
+use std::io::{Read, Result as IoResult, Write};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
-use crate::codec::{encode, invalid};
+use crate::codec::{DecodeError, decode, encode, encode_sized, invalid};
 use crate::evidence::Evidence;
 use crate::governance::{CHANGES_MAX, GovernanceOp};
 use crate::hash::{Context, Hash};
@@ -300,7 +302,7 @@ fn check_proofs(proofs: &[Proof]) -> Result<(), TxFault> {
         if proof.metadata.len() > METADATA_BYTES_MAX {
             return Err(TxFault::MetadataTooLong { index, got: proof.metadata.len() });
         }
-        if !seen.insert(encode(proof)) {
+        if proofs.len() > 1 && !seen.insert(encode(proof)) {
             return Err(TxFault::ProofRepeated { index });
         }
     }
@@ -314,24 +316,150 @@ impl Proof {
     }
 }
 
-/// A transaction with exactly one signature per key, in key order.
+/// The parts of a [`SignedTransaction`], open for changes.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub struct SignedTransaction {
+pub struct SignedParts {
     /// What is signed.
     pub transaction: Transaction,
     /// One per entry of `transaction.keys`, in the same order.
     pub signatures: Vec<Signature>,
 }
 
+/// A transaction with exactly one signature per key, in key order. What follows from its parts (the canonical
+/// bytes, the id, the witness) is worked out once, at first use, and shared by everyone who holds it.
+#[derive(Clone)]
+pub struct SignedTransaction {
+    parts: SignedParts,
+    canonical: OnceLock<Vec<u8>>,
+    id: OnceLock<TxId>,
+    witness: OnceLock<Hash>,
+}
+
 impl SignedTransaction {
+    /// A signed transaction with these parts. Nothing is checked.
+    pub const fn new(transaction: Transaction, signatures: Vec<Signature>) -> Self {
+        Self {
+            parts: SignedParts { transaction, signatures },
+            canonical: OnceLock::new(),
+            id: OnceLock::new(),
+            witness: OnceLock::new(),
+        }
+    }
+
+    /// Decodes canonical bytes and keeps them, so that they are never made again.
+    ///
+    /// # Errors
+    /// When they are not exactly one signed transaction.
+    pub fn from_canonical(bytes: Vec<u8>) -> Result<Self, DecodeError> {
+        let SignedParts { transaction, signatures } = decode(&bytes)?;
+        let signed = Self::new(transaction, signatures);
+        // The codec has one encoding for each value, so these bytes are what encoding would give.
+        let _ = signed.canonical.set(bytes);
+        Ok(signed)
+    }
+
+    /// The parts alone.
+    pub fn into_parts(self) -> SignedParts {
+        self.parts
+    }
+
+    /// `borsh(transaction) ‖ borsh(signatures)`.
+    pub fn canonical(&self) -> &[u8] {
+        self.canonical.get_or_init(|| encode_sized(&self.parts, self.size_hint()))
+    }
+
+    /// The transaction's id: `H[tx](borsh Transaction)`.
+    pub fn id(&self) -> TxId {
+        *self.id.get_or_init(|| TxId::new(Context::Tx.hash(self.halves().0)))
+    }
+
     /// `H[witness](borsh signatures)`.
     pub fn witness(&self) -> Hash {
-        Context::Witness.hash(&encode(&self.signatures))
+        *self.witness.get_or_init(|| Context::Witness.hash(self.halves().1))
     }
 
     /// The block leaf: `H[tx-leaf](tx id ‖ witness)`.
-    pub fn block_leaf(&self, id: TxId) -> Hash {
-        block_leaf(id, self.witness())
+    pub fn block_leaf(&self) -> Hash {
+        block_leaf(self.id(), self.witness())
+    }
+
+    /// The bytes each key signs: as [`Transaction::preimage`].
+    pub fn preimage(&self) -> Vec<u8> {
+        Tag::Tx.preimage(self.transaction.chain, self.halves().0)
+    }
+
+    /// The canonical bytes of the transaction and of the signatures.
+    fn halves(&self) -> (&[u8], &[u8]) {
+        let canonical = self.canonical();
+        let signatures = self.signatures.iter().fold(LIST_PREFIX_BYTES, |bytes, signature| {
+            bytes.saturating_add(LIST_PREFIX_BYTES).saturating_add(signature.as_bytes().len())
+        });
+        canonical.split_at_checked(canonical.len().saturating_sub(signatures)).unwrap_or_default()
+    }
+
+    /// Bytes that the canonical form of a transaction with one short proof has.
+    fn size_hint(&self) -> usize {
+        let keys = self.transaction.keys.len().saturating_mul(KEY_BYTES_USUAL);
+        let signatures = self.signatures.len().saturating_mul(Signature::BYTES_MAX);
+        keys.saturating_add(signatures).saturating_add(REST_BYTES_USUAL)
+    }
+}
+
+/// Bytes of a list's length in the canonical codec.
+const LIST_PREFIX_BYTES: usize = 4;
+/// Bytes that an inline key takes in the canonical form.
+const KEY_BYTES_USUAL: usize = 1_958;
+/// Bytes of everything but keys and signatures, when one proof has no long metadata.
+const REST_BYTES_USUAL: usize = 512;
+
+impl From<SignedParts> for SignedTransaction {
+    fn from(parts: SignedParts) -> Self {
+        Self::new(parts.transaction, parts.signatures)
+    }
+}
+
+impl Deref for SignedTransaction {
+    type Target = SignedParts;
+
+    fn deref(&self) -> &SignedParts {
+        &self.parts
+    }
+}
+
+impl DerefMut for SignedTransaction {
+    /// Whatever was worked out may be wrong after the change, and is forgotten.
+    fn deref_mut(&mut self) -> &mut SignedParts {
+        (self.canonical, self.id, self.witness) = Default::default();
+        &mut self.parts
+    }
+}
+
+impl PartialEq for SignedTransaction {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl Eq for SignedTransaction {}
+
+impl fmt::Debug for SignedTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.fmt(f)
+    }
+}
+
+impl BorshSerialize for SignedTransaction {
+    fn serialize<W: Write>(&self, writer: &mut W) -> IoResult<()> {
+        match self.canonical.get() {
+            Some(bytes) => writer.write_all(bytes),
+            None => self.parts.serialize(writer),
+        }
+    }
+}
+
+impl BorshDeserialize for SignedTransaction {
+    fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
+        SignedParts::deserialize_reader(reader).map(Self::from)
     }
 }
 

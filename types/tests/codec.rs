@@ -6,12 +6,13 @@ use std::sync::Arc;
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_types::certificate::First;
 use cairn_types::evidence::Pair;
+use cairn_types::hash::Context;
 use cairn_types::identity::IdentityOp;
 use cairn_types::message::{Ballot, CertReference};
 use cairn_types::node_record::{NodeRecord, SignedNodeRecord};
 use cairn_types::record::Landing;
 use cairn_types::safety::SafetyRecord;
-use cairn_types::transaction::Proofs;
+use cairn_types::transaction::{Proofs, block_leaf};
 use cairn_types::{
     Address, Admission, Block, BlockCert, BlockId, Carried, ChainId, Change, Changes, CommitCert, Conflict,
     Epoch, EpochProof, Evidence, Genesis, GovernanceOp, Hash, Header, Height, KeyRef, Message, Params,
@@ -139,17 +140,10 @@ fn signed_transaction() -> impl Strategy<Value = SignedTransaction> {
     let reference = prop_oneof![key().prop_map(KeyRef::Inline), any::<u16>().prop_map(KeyRef::Registered)];
     let fixed = (hash(), hash(), any::<u64>(), any::<u64>());
     (fixed, vec(reference, 0..3), payload(), vec(signature(), 0..3)).prop_map(
-        |((chain, sender, nonce, expires_ms), keys, payload, signatures)| SignedTransaction {
-            transaction: Transaction {
-                version: 1,
-                chain: ChainId::new(chain),
-                sender: Address::new(sender),
-                nonce,
-                expires_ms,
-                keys,
-                payload,
-            },
-            signatures,
+        |((chain, sender, nonce, expires_ms), keys, payload, signatures)| {
+            let (chain, sender) = (ChainId::new(chain), Address::new(sender));
+            let transaction = Transaction { version: 1, chain, sender, nonce, expires_ms, keys, payload };
+            SignedTransaction::new(transaction, signatures)
         },
     )
 }
@@ -270,6 +264,25 @@ proptest! {
         let bytes = encode(&block);
         prop_assert_eq!(decode::<Block>(&bytes).unwrap().id(), block.header().id());
         check(&block);
+    }
+
+    #[test]
+    fn what_a_transaction_remembers_is_what_its_parts_give(signed in signed_transaction()) {
+        let parts = signed.clone().into_parts();
+        let (body, signatures) = (encode(&parts.transaction), encode(&parts.signatures));
+        let kept = SignedTransaction::from_canonical([body.clone(), signatures.clone()].concat()).unwrap();
+        let mut changed = kept.clone();
+        changed.transaction.nonce ^= 1;
+        prop_assert_ne!(changed.id(), kept.id());
+        changed.transaction.nonce ^= 1;
+        for signed in [&signed, &kept, &kept.clone(), &changed] {
+            prop_assert_eq!(signed.canonical(), &encode(&parts));
+            prop_assert_eq!(encode(signed), encode(&parts));
+            prop_assert_eq!(signed.id(), parts.transaction.id());
+            prop_assert_eq!(signed.witness(), Context::Witness.hash(&signatures));
+            prop_assert_eq!(signed.preimage(), parts.transaction.preimage());
+            prop_assert_eq!(signed.block_leaf(), block_leaf(parts.transaction.id(), signed.witness()));
+        }
     }
 
     #[test]

@@ -133,7 +133,7 @@ fn transactions() {
         assert_eq!(encode(tx), bytes(case, "preimage_tail"));
         assert_eq!(tx.preimage()[48..], bytes(case, "preimage_tail"));
         assert_eq!(signed.witness().to_string(), text(case, "witness"));
-        assert_eq!(signed.block_leaf(tx.id()).to_string(), text(case, "block_leaf"));
+        assert_eq!(signed.block_leaf().to_string(), text(case, "block_leaf"));
         let ids: Vec<_> = tx.proofs().iter().map(|proof| proof.id(tx.chain, tx.sender).hash()).collect();
         assert_eq!(ids, hashes(&case["proof_ids"]));
         assert_eq!(tx.check_shape(ChainId::from_hex(text(case, "chain")).unwrap()), Ok(()));

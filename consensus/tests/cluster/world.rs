@@ -256,7 +256,7 @@ impl World {
         let ends = transactions.iter().any(|tx| tx.transaction.nonce >= TURNING_NONCE);
         let next = self.set.epoch().next();
         let next_validators = if ends { self.schedule.set_of(next).digest() } else { self.digest };
-        let leaves: Vec<Hash> = transactions.iter().map(|tx| tx.block_leaf(tx.transaction.id())).collect();
+        let leaves: Vec<Hash> = transactions.iter().map(|tx| tx.block_leaf()).collect();
         let tx_root = tree::tx_root(&leaves);
         let header = Header {
             epoch: slot.epoch,
@@ -324,7 +324,7 @@ impl World {
             keys: Vec::new(),
             payload: Payload::Proofs(Proofs(vec![proof])),
         };
-        Arc::new(SignedTransaction { transaction, signatures: Vec::new() })
+        Arc::new(SignedTransaction::new(transaction, Vec::new()))
     }
 }
 

@@ -111,7 +111,7 @@ impl Network {
             validators: self.set.validators().to_vec(),
         };
         let transactions: Vec<_> = (0..2).map(|nonce| self.transaction(nonce)).collect();
-        let leaves: Vec<Hash> = transactions.iter().map(|tx| tx.block_leaf(tx.transaction.id())).collect();
+        let leaves: Vec<Hash> = transactions.iter().map(|tx| tx.block_leaf()).collect();
         let mut header = genesis.header(Hash([1; 32])).expect("a set");
         header.chain = CHAIN;
         header.view = View::new(view);
@@ -154,7 +154,7 @@ impl Network {
             payload: Payload::Proofs(Proofs(vec![proof])),
         };
         let signature = key.sign(&transaction.preimage());
-        Arc::new(SignedTransaction { transaction, signatures: vec![signature] })
+        Arc::new(SignedTransaction::new(transaction, vec![signature]))
     }
 
     /// An epoch's last block and one carrier, committed by three of four.

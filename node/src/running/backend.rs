@@ -21,6 +21,7 @@ use super::context::Context;
 use super::faults::{fault_of_shape, fault_of_state};
 use super::notary::{self, Notary};
 use super::reads;
+use super::stages::Stage;
 use super::sync::Sync;
 use super::transactions::{Admitted, Origin, Transactions};
 
@@ -115,10 +116,11 @@ impl NodeBackend {
         transaction.check_shape(chain).map_err(|fault| fault_of_shape(&fault))?;
         let proof_ids: Vec<_> =
             transaction.proofs().iter().map(|proof| proof.id(chain, transaction.sender)).collect();
-        let id = transaction.id();
+        let id = signed.id();
         if let Some(submitted) = self.known_transaction(id, &proof_ids)? {
             return Ok((None, submitted));
         }
+        self.transactions.check_room()?;
         let tx = self.transactions.authenticate(Arc::new(signed)).await?;
         if let Some(submitted) = self.known_proofs(&proof_ids)? {
             return Ok((None, submitted));
@@ -229,12 +231,14 @@ impl Backend for NodeBackend {
 
     fn submit(&self, transaction: SignedTransaction) -> Answer<'_, Submitted> {
         Box::pin(async move {
+            let began = Instant::now();
             let (tx, mut submitted) = self.judge(transaction).await?;
             if let Some(tx) = tx
                 && self.transactions.admit(tx, Origin::Client)? == Admitted::Pending
             {
                 submitted.state = SubmitState::Pending;
             }
+            self.context.stages.observe(Stage::Admit, began.elapsed().as_secs_f64());
             Ok(submitted)
         })
     }

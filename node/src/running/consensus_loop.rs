@@ -17,11 +17,13 @@ use cairn_p2p::{MessageKind, Outbound, Plane};
 use cairn_types::{BlockCert, BlockId, Epoch, Height, Message, ValidatorIndex, encode};
 use tokio::sync::mpsc;
 
+use super::compact;
 use super::context::Context;
 use super::epoch::EpochInForce;
 use super::executor::Task;
 use super::keys::Signer;
 use super::opening::open_journal;
+use super::stages::Moment;
 use super::sync::Job;
 use super::timers::Timers;
 use super::wire::Found;
@@ -300,7 +302,12 @@ impl ConsensusLoop {
     fn broadcast(&self, outgoing: Outgoing, own: &mut VecDeque<Input>) -> Result<(), String> {
         let Some(signer) = self.epoch.signer.clone() else { return Ok(()) };
         let message = outgoing.seal(self.context.chain, signer.index, |preimage| signer.sign(preimage));
-        self.context.net.broadcast(&outbound(&message));
+        // A peer that is sent something by itself is behind, and gets blocks whole.
+        let outbound = match &message {
+            Message::Proposal(proposal) => compact::outbound(&self.context, proposal),
+            message => outbound(message),
+        };
+        self.context.net.broadcast(&outbound);
         if let Some(input) =
             self.own_input(message).map_err(|fault| own_signature_refused(&signer, &fault))?
         {
@@ -342,13 +349,19 @@ impl ConsensusLoop {
     fn remember(&self, formed: &Formed) {
         let (verifier, set) = (&self.context.verifier, &*self.epoch.set);
         match formed {
-            Formed::Quorum(cert) => verifier.remember(set, &BlockCert::Quorum(Arc::clone(cert))),
+            Formed::Quorum(cert) => {
+                self.context.stages.note(cert.block, Moment::Certified);
+                verifier.remember(set, &BlockCert::Quorum(Arc::clone(cert)));
+            }
             Formed::Timeout(cert) => {
                 self.context.metrics.timeouts.inc();
                 tracing::info!(view = %cert.view, "view given up by a quorum");
                 verifier.remember_timeout(set, cert);
             }
-            Formed::Commit(cert) => verifier.remember_commit(set, cert),
+            Formed::Commit(cert) => {
+                self.context.stages.note(cert.block, Moment::Final);
+                verifier.remember_commit(set, cert);
+            }
         }
     }
 

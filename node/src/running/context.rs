@@ -12,15 +12,19 @@ use cairn_types::safety::SafetyRecord;
 use cairn_types::{Address, BlockId, ChainId, Evidence, Genesis, Height, View};
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Turns;
+use super::admission::Drain;
+use super::compact::Assembling;
 use super::epoch::{EpochInForce, InForce};
 use super::executor::Task;
 use super::keys::ValidatorKeys;
 use super::metrics::NodeMetrics;
 use super::pending::Pending;
+use super::stages::Stages;
 use super::sync::Job;
 use super::uncommitted::Uncommitted;
 use super::waiters::Waiters;
@@ -47,6 +51,14 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// At the start: the height of the last final block, and what the journal says was signed in its epoch.
+    pub(crate) fn new(height: Height, record: Option<&SafetyRecord>) -> Self {
+        let position = Self::default();
+        position.learned(height);
+        record.into_iter().for_each(|record| position.signed(record));
+        position
+    }
+
     /// The current view.
     pub(crate) fn view(&self) -> View {
         View::new(self.view.load(Ordering::Relaxed))
@@ -149,10 +161,14 @@ pub(crate) struct Context {
     pub(crate) pool: Mutex<Pending>,
     pub(crate) verifier: Verifier,
     pub(crate) net: cairn_p2p::Handle,
+    /// Where the networks' tasks run, for work that has to wait.
+    pub(crate) runtime: Handle,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) executor: mpsc::Sender<Task>,
     pub(crate) jobs: mpsc::Sender<Job>,
     pub(crate) uncommitted: Uncommitted,
+    pub(crate) assembling: Assembling,
+    pub(crate) drain: Drain,
     pub(crate) waiters: Waiters,
     pub(crate) turns: Turns,
     pub(crate) position: Position,
@@ -161,6 +177,7 @@ pub(crate) struct Context {
     /// The pool may have become interesting, or boring, for consensus.
     pub(crate) pool_changed: Notify,
     pub(crate) metrics: NodeMetrics,
+    pub(crate) stages: Stages,
     pub(crate) shutdown: CancellationToken,
     /// Why the node stops, when it is not because it was asked to, and the exit code that tells so.
     pub(crate) failure: Mutex<Option<(Exit, String)>>,

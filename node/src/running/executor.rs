@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_consensus::{BlockVerdict, EpochEnd, Input};
 use cairn_crypto::TransactionFault;
@@ -10,23 +10,25 @@ use cairn_p2p::Command;
 use cairn_rpc::Fault;
 use cairn_state::{BlockFault, Built, Committed, State, StateError, TxRefusal};
 use cairn_types::{
-    AuthenticatedTx, Block, CertifiedBlock, Header, SignedTransaction, Slot, TxId, Verified, encode,
+    AuthenticatedTx, Block, BlockId, CertifiedBlock, Header, SignedTransaction, Slot, TxId, Verified, encode,
 };
 use rayon::prelude::*;
 use thiserror::Error;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::now_ms;
 use super::context::Context;
 use super::epoch::{CannotBegin, EpochInForce};
 use super::faults::fault_of_refusal;
+use super::stages::{Moment, Stage};
 use super::wire::Announcement;
 use crate::exit::Exit;
 
 /// Tasks waiting for the executor. The replica has at most one payload, a check per held block (some dozens)
 /// and the commits in flight; range sync waits for each of its own.
 pub(crate) const TASKS_MAX: usize = 1_024;
+/// Signatures that are worth waking other threads for.
+const PARALLEL_MIN: usize = 8;
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
 const LAG_EXPONENT_MAX: u32 = 16;
 
@@ -71,14 +73,13 @@ impl Unfit {
 /// The executor's thread.
 pub(crate) struct Executor {
     context: Arc<Context>,
-    runtime: Handle,
-    verifiers: Arc<rayon::ThreadPool>,
+    verifiers: rayon::ThreadPool,
 }
 
 impl Executor {
-    /// An executor whose delayed work runs on `runtime` and whose signature checks run on `verifiers`.
-    pub(crate) fn new(context: Arc<Context>, runtime: Handle, verifiers: Arc<rayon::ThreadPool>) -> Self {
-        Self { context, runtime, verifiers }
+    /// An executor that checks the signatures of many unknown transactions at once on `verifiers`.
+    pub(crate) fn new(context: Arc<Context>, verifiers: rayon::ThreadPool) -> Self {
+        Self { context, verifiers }
     }
 
     /// Works until the queue is closed or the node stops.
@@ -122,7 +123,7 @@ impl Executor {
     }
 
     fn build(&self, slot: Slot) -> Result<(), StateError> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let context = &self.context;
         let Some(parent) = self.header_of(&slot)? else {
             self.tell(Input::PayloadFailed { view: slot.view });
@@ -135,8 +136,10 @@ impl Executor {
         match context.state.build(slot, time_ms, candidates) {
             Ok(Built { block, refused }) => {
                 self.drop_refused(&refused);
-                let ids = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
+                let ids = block.transactions().iter().map(|tx| tx.id()).collect();
                 context.uncommitted.insert(&block, ids);
+                context.stages.note(block.id(), Moment::Proposed);
+                context.stages.note(block.id(), Moment::Executed);
                 context.metrics.build.observe(started.elapsed().as_secs_f64());
                 self.tell(Input::PayloadReady { view: slot.view, block });
                 Ok(())
@@ -183,9 +186,10 @@ impl Executor {
             self.check_later(block, lag_exponent, ahead - params.drift_ms);
             return Ok(());
         }
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let verdict = match self.execute(block) {
             Ok(ids) => {
+                self.context.stages.note(block.id(), Moment::Executed);
                 self.context.uncommitted.insert(block, ids);
                 let lag_max = params.lag_max_ms.saturating_mul(1 << lag_exponent.min(LAG_EXPONENT_MAX));
                 let too_old = time < now.saturating_sub(lag_max);
@@ -217,7 +221,7 @@ impl Executor {
             return self.tell(Input::BlockChecked { id: block.id(), verdict: BlockVerdict::Unjudged });
         }
         let (executor, block) = (self.context.executor.clone(), Arc::clone(block));
-        self.runtime.spawn(async move {
+        self.context.runtime.spawn(async move {
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
             // Only a node that stops has no executor.
             let _ = executor.send(Task::Check { block, lag_exponent }).await;
@@ -231,19 +235,49 @@ impl Executor {
         Ok(verified.iter().map(|tx| tx.id).collect())
     }
 
-    /// Every transaction of the block with its signatures checked, most of them long ago.
+    /// Every transaction of the block with its signatures checked: those that are pending here were checked
+    /// when they came.
     fn verify_transactions(&self, block: &Block) -> Result<Vec<Verified<AuthenticatedTx>>, Unfit> {
-        let parent = block.header().parent;
-        let verify = |(index, signed): (usize, &Arc<SignedTransaction>)| {
-            let keys =
-                self.context.state.resolve_keys(Some(parent), &signed.transaction).map_err(|refusal| {
-                    BlockFault::Transaction { index, id: signed.transaction.id(), refusal }
-                })?;
-            let bytes = encode(signed.as_ref()).len();
-            let checked = self.context.verifier.transaction(Arc::clone(signed), bytes, keys);
-            checked.map_err(|fault| Unfit::Signature { index, fault })
+        let transactions = block.transactions();
+        let mut checked: Vec<Option<Verified<AuthenticatedTx>>> = {
+            let pool = self.context.pool.lock();
+            let known = |signed: &Arc<SignedTransaction>| {
+                pool.checked(&signed.id()).filter(|tx| tx.signed == *signed)
+            };
+            transactions.iter().map(|signed| known(signed).cloned()).collect()
         };
-        self.verifiers.install(|| block.transactions().par_iter().enumerate().map(verify).collect())
+        let unknown: Vec<_> = (0..)
+            .zip(transactions)
+            .filter(|(index, _)| checked.get(*index).is_some_and(Option::is_none))
+            .collect();
+        for (index, tx) in self.verify_unknown(block.header().parent, &unknown)? {
+            if let Some(place) = checked.get_mut(index) {
+                *place = Some(tx);
+            }
+        }
+        Ok(checked.into_iter().flatten().collect())
+    }
+
+    fn verify_unknown(
+        &self,
+        parent: BlockId,
+        unknown: &[(usize, &Arc<SignedTransaction>)],
+    ) -> Result<Vec<(usize, Verified<AuthenticatedTx>)>, Unfit> {
+        let verify = |(index, signed): &(usize, &Arc<SignedTransaction>)| {
+            let index = *index;
+            let keys = self
+                .context
+                .state
+                .resolve_keys(Some(parent), &signed.transaction)
+                .map_err(|refusal| BlockFault::Transaction { index, id: signed.id(), refusal })?;
+            let bytes = signed.canonical().len();
+            let checked = self.context.verifier.transaction(Arc::clone(signed), bytes, keys);
+            checked.map(|tx| (index, tx)).map_err(|fault| Unfit::Signature { index, fault })
+        };
+        if unknown.len() < PARALLEL_MIN {
+            return unknown.iter().map(verify).collect();
+        }
+        self.verifiers.install(|| unknown.par_iter().map(verify).collect())
     }
 
     /// Writes final blocks with `write`, and tells everyone. A block of our own making is in the journal's
@@ -253,7 +287,7 @@ impl Executor {
         blocks: &[CertifiedBlock],
         write: impl Fn(&State, &[CertifiedBlock]) -> Result<Committed, StateError>,
     ) -> Result<(), StateError> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let context = &self.context;
         let committed = write(&context.state, blocks)?;
         context.metrics.commit.observe(started.elapsed().as_secs_f64());
@@ -263,8 +297,14 @@ impl Executor {
         {
             let mut pool = context.pool.lock();
             for block in &committed.blocks {
+                if let Some(proposed) = context.stages.committed(&block.id) {
+                    let waited = block.transactions.iter().filter_map(|id| pool.waited(id, proposed));
+                    waited.for_each(|waited| context.stages.observe(Stage::Wait, waited.as_secs_f64()));
+                }
                 pool.remove(&block.transactions);
             }
+            let landed = committed.blocks.iter().map(|block| block.transactions.len()).sum();
+            context.drain.landed(landed, pool.len(), Instant::now());
             context.metrics.pool.set(i64::try_from(pool.len()).unwrap_or(i64::MAX));
         }
         context.final_height.send_replace(height);

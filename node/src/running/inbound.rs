@@ -5,15 +5,20 @@ use std::time::{Duration, Instant};
 
 use cairn_consensus::{Across, Input, across};
 use cairn_crypto::{Certificate, MessageFault, VerifiedCertificate};
-use cairn_p2p::{HotEvent, MeshMessage};
-use cairn_types::{Address, BlockCert, Epoch, Message, Status, ValidatorIndex, View, decode};
+use cairn_p2p::{HotEvent, MeshMessage, MessageKind};
+use cairn_types::{
+    Address, BlockCert, CompactProposal, Epoch, Message, Status, ValidatorIndex, View, decode,
+};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::compact;
 use super::consensus_loop::{KEY_RUNS_ELSEWHERE, outbound};
 use super::context::Context;
 use super::epoch::EpochInForce;
 use super::serve;
+use super::stages::Moment;
 use super::wire::Found;
+use super::workers::Workers;
 use crate::exit::Exit;
 
 /// Mesh messages being decoded and verified at one moment. Beyond it they wait in p2p's queues, which are
@@ -28,11 +33,7 @@ const VIEWS_AHEAD: u64 = 8;
 const ANSWER_EVERY: Duration = Duration::from_millis(250);
 
 /// Takes hot events until the networks end.
-pub(crate) async fn run(
-    context: Arc<Context>,
-    mut events: mpsc::Receiver<HotEvent>,
-    verifiers: Arc<rayon::ThreadPool>,
-) {
+pub(crate) async fn run(context: Arc<Context>, mut events: mpsc::Receiver<HotEvent>, workers: Workers) {
     let room = Arc::new(Semaphore::new(VERIFYING_MAX));
     while let Some(event) = events.recv().await {
         match event {
@@ -47,7 +48,7 @@ pub(crate) async fn run(
             HotEvent::Message(message) => {
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let context = Arc::clone(&context);
-                verifiers.spawn(move || {
+                workers.spawn(move || {
                     receive(&context, &message);
                     drop((message, permit));
                 });
@@ -68,11 +69,26 @@ pub(crate) async fn run(
 }
 
 /// Decodes and verifies one message and feeds what it yields.
-fn receive(context: &Context, message: &MeshMessage) {
-    let decoded: Message = match decode(&message.body) {
-        Ok(decoded) => decoded,
-        Err(error) => return blame(context, message, &error),
-    };
+fn receive(context: &Arc<Context>, message: &MeshMessage) {
+    if message.kind == MessageKind::CompactProposal {
+        return match compact::shell(&message.body) {
+            Ok((compact, shell)) => receive_decoded(context, message, shell, Some(compact)),
+            Err(error) => blame(context, message, &error),
+        };
+    }
+    match decode(&message.body) {
+        Ok(decoded) => receive_decoded(context, message, decoded, None),
+        Err(error) => blame(context, message, &error),
+    }
+}
+
+/// Verifies and feeds. `decoded` is the shell of `compact` when there is one.
+fn receive_decoded(
+    context: &Arc<Context>,
+    message: &MeshMessage,
+    decoded: Message,
+    compact: Option<CompactProposal>,
+) {
     let epoch = context.epoch();
     match across(epoch.number(), decoded.epoch()) {
         Across::Ours => {}
@@ -91,16 +107,30 @@ fn receive(context: &Context, message: &MeshMessage) {
     }
     let sender = epoch.set.index_of(&message.from);
     let signed = signer_of(&decoded);
-    match verify(context, &epoch, decoded, sender) {
-        Ok(Some(input)) => {
-            if is_ours_from_elsewhere(context, &epoch, signed) {
-                return context.fail_with(Exit::SigningRefused, KEY_RUNS_ELSEWHERE);
-            }
-            feed(context, input);
-        }
-        Ok(None) => {}
-        Err(fault) => blame_fault(context, message, &fault),
+    let verified = match &compact {
+        Some(_) => verify_shell(context, &epoch, decoded).map(|()| None),
+        None => verify(context, &epoch, decoded, sender),
+    };
+    if verified.is_ok() && is_ours_from_elsewhere(context, &epoch, signed) {
+        return context.fail_with(Exit::SigningRefused, KEY_RUNS_ELSEWHERE);
     }
+    match (verified, compact) {
+        (Ok(_), Some(compact)) => {
+            context.stages.note(compact.header.id(), Moment::Proposed);
+            if let Err(fault) = compact::take(context, message.from, compact) {
+                blame(context, message, &fault);
+            }
+        }
+        (Ok(Some(input)), None) => feed(context, input),
+        (Ok(None), None) => {}
+        (Err(fault), _) => blame_fault(context, message, &fault),
+    }
+}
+
+/// Whether the leader of its view signed a proposal, whatever its transactions.
+fn verify_shell(context: &Context, epoch: &EpochInForce, shell: Message) -> Result<(), MessageFault> {
+    let Message::Proposal(shell) = shell else { return Ok(()) };
+    context.verifier.proposal(&epoch.set, epoch.root_id, shell).map(drop)
 }
 
 /// Who signed a message, and for which view.

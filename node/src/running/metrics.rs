@@ -22,6 +22,8 @@ pub(crate) struct NodeMetrics {
     pub(crate) rejected: Counter,
     pub(crate) blocks_refused: Counter,
     pub(crate) equivocations: Counter,
+    pub(crate) transactions_pulled: Counter,
+    pub(crate) refused_full: Counter,
     pub(crate) journal_sync: Histogram,
     pub(crate) build: Histogram,
     pub(crate) check: Histogram,
@@ -42,6 +44,8 @@ impl NodeMetrics {
             rejected: Counter::default(),
             blocks_refused: Counter::default(),
             equivocations: Counter::default(),
+            transactions_pulled: Counter::default(),
+            refused_full: Counter::default(),
             journal_sync: Histogram::new(WORK_BUCKETS),
             build: Histogram::new(WORK_BUCKETS),
             check: Histogram::new(WORK_BUCKETS),
@@ -67,6 +71,16 @@ impl NodeMetrics {
         );
         chain.register("blocks_refused", "Proposed blocks that are not valid", self.blocks_refused.clone());
         chain.register("equivocations", "Contradicting signatures seen", self.equivocations.clone());
+        chain.register(
+            "transactions_pulled",
+            "Transactions of a proposed block that had to be asked for",
+            self.transactions_pulled.clone(),
+        );
+        chain.register(
+            "refused_full",
+            "Submissions refused unchecked because too many transactions wait",
+            self.refused_full.clone(),
+        );
         chain.register("journal_sync_seconds", "Time to sync the safety journal", self.journal_sync.clone());
         chain.register("build_seconds", "Time to build and execute our own block", self.build.clone());
         chain.register("check_seconds", "Time to verify and execute another's block", self.check.clone());

@@ -1,8 +1,10 @@
 //! The running node: opens what is on disk, starts the loops, and ends them in order.
 
 mod activity;
+mod admission;
 mod backend;
 mod clock;
+mod compact;
 mod consensus_loop;
 mod context;
 mod epoch;
@@ -18,12 +20,14 @@ mod opening;
 mod pending;
 mod reads;
 mod serve;
+mod stages;
 mod sync;
 mod timers;
 mod transactions;
 mod uncommitted;
 mod waiters;
 mod wire;
+mod workers;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -47,6 +51,7 @@ use epoch::InForce;
 use executor::{Executor, Task};
 use opening::Opened;
 use transactions::Transactions;
+use workers::Workers;
 
 /// Verified inputs waiting for the consensus loop: several views' worth of messages of 1,024 validators.
 const INPUTS_MAX: usize = 8_192;
@@ -54,6 +59,14 @@ const INPUTS_MAX: usize = 8_192;
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// Pause between two syncs of the state: bounds the block log and the disk's work alike.
 const SYNC_EVERY: Duration = Duration::from_millis(50);
+/// Threads of the two networks: each has one task that decides, and its connections.
+const NETWORK_THREADS: usize = 2;
+/// Threads of the interfaces: two, so that one long answer holds nobody up; more than sixteen would outrun consensus.
+const INTERFACE_THREADS_MIN: usize = 2;
+const INTERFACE_THREADS_MAX: usize = 16;
+/// How far the interfaces' threads stand back behind those of consensus, as `nice` counts it: a flood of submissions
+/// takes the processor only from itself.
+const INTERFACES_NICENESS: i32 = 10;
 /// How long the interfaces may take to close their connections.
 const CLOSING_MAX: Duration = Duration::from_secs(3);
 
@@ -63,8 +76,8 @@ const CLOSING_MAX: Duration = Duration::from_secs(3);
 /// When something on disk is missing, damaged or contradictory, a port is taken, or the node had to stop.
 pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
     let opened = opening::open(&home, &config)?;
-    let networks = runtime("net", 2)?;
-    let interfaces = runtime("rpc", 2)?;
+    let networks = runtime("net", NETWORK_THREADS, 0)?;
+    let interfaces = runtime("rpc", interface_threads(), INTERFACES_NICENESS)?;
     let mut registry = Registry::default();
     let running = start(&home, &config, opened, &networks, &mut registry)?;
     let notary = notary::Notary::open(&home, &running.context);
@@ -74,6 +87,7 @@ pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
     // Networking may have ended by itself.
     let _ = networks.block_on(running.context.net.send(Command::Shutdown));
     interfaces.shutdown_timeout(CLOSING_MAX);
+    running.workers.iter().for_each(Workers::close);
     for thread in running.threads {
         if thread.join().is_err() {
             tracing::error!("a loop ended with a panic");
@@ -97,17 +111,30 @@ struct Running {
     transactions: Arc<Transactions>,
     sync: Arc<sync::Sync>,
     threads: Vec<JoinHandle<()>>,
+    /// For consensus messages and for transactions: consensus never waits behind transactions.
+    workers: [Workers; 2],
 }
 
-fn runtime(name: &'static str, threads: usize) -> anyhow::Result<Runtime> {
+/// Interfaces check clients' signatures on their own threads, so they get one for each core.
+fn interface_threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .clamp(INTERFACE_THREADS_MIN, INTERFACE_THREADS_MAX)
+}
+
+fn runtime(name: &'static str, threads: usize, niceness: i32) -> anyhow::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(threads).thread_name(name).enable_all();
+    builder.on_thread_start(move || {
+        // Without it the threads only compete as equals.
+        let _ = rustix::process::setpriority_process(None, niceness);
+    });
     builder.build().with_context(|| format!("cannot start the {name} runtime"))
 }
 
-fn verifiers(name: &'static str) -> anyhow::Result<Arc<rayon::ThreadPool>> {
+fn verifiers(name: &'static str) -> anyhow::Result<rayon::ThreadPool> {
     let pool = rayon::ThreadPoolBuilder::new().thread_name(move |at| format!("{name}-{at}")).build();
-    Ok(Arc::new(pool.with_context(|| format!("cannot start the {name} threads"))?))
+    pool.with_context(|| format!("cannot start the {name} threads"))
 }
 
 /// Starts the networks and every loop.
@@ -122,6 +149,7 @@ fn start(
     let p2p_config = opening::p2p_config(home, config, chain, &epoch, !keys.is_empty());
     let (turns, keys) = (activity::Turns::new(&epoch.set), Arc::new(keys));
     let pool = Mutex::new(pending::Pending::new(chain, &epoch.params));
+    let signed = journal.as_ref().map(|it| it.record()).filter(|it| it.epoch == epoch.number()).cloned();
     let in_force = Arc::new(InForce::new(epoch));
     let identity = Arc::new(network::Identity { keys: Arc::clone(&keys), in_force: Arc::clone(&in_force) });
     let _entered = networks.enter();
@@ -146,39 +174,56 @@ fn start(
         answered: Context::nobody_answered(),
         state,
         net: handle,
+        runtime: networks.handle().clone(),
         inputs,
         executor: tasks,
         jobs,
         uncommitted: uncommitted::Uncommitted::default(),
+        assembling: compact::Assembling::default(),
+        drain: admission::Drain::new(std::time::Instant::now()),
         waiters: waiters::Waiters::default(),
-        position: Position::default(),
+        position: Position::new(height, signed.as_ref()),
         recent: Context::recent_blocks(),
         final_height: watch::Sender::new(height),
         pool_changed: Notify::new(),
         metrics: metrics::NodeMetrics::new(registry),
+        stages: stages::Stages::new(registry),
         shutdown: CancellationToken::new(),
         failure: Mutex::new(None),
     });
-    context.position.learned(height);
-    if let Some(journal) = journal.as_ref().filter(|it| it.record().epoch == context.epoch().number()) {
-        context.position.signed(journal.record());
-    }
-    let hot_verifiers = verifiers("verify")?;
-    let transactions = Arc::new(Transactions::new(Arc::clone(&context), verifiers("verify-tx")?, forwards));
+    let (hot_workers, bulk_workers) = (Workers::default(), Workers::default());
+    let transactions = Arc::new(Transactions::new(Arc::clone(&context), bulk_workers.clone(), forwards));
     let sync = sync::Sync::new(Arc::clone(&context));
-    networks.spawn(inbound::run(Arc::clone(&context), hot, Arc::clone(&hot_verifiers)));
+    networks.spawn(inbound::run(Arc::clone(&context), hot, hot_workers.clone()));
     networks.spawn(network::run(Arc::clone(&context), events, Arc::clone(&transactions), Arc::clone(&sync)));
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
     networks.spawn(evidence::bring(Arc::clone(&context), Arc::clone(&transactions), evidence_queue));
     spawn_chores(networks, &context, jobs_queue, &sync);
-    let executor = Executor::new(Arc::clone(&context), networks.handle().clone(), hot_verifiers);
+    let executor = Executor::new(Arc::clone(&context), verifiers("verify-many")?);
     let consensus =
         ConsensusLoop::new(Arc::clone(&context), replica, Store::of(journal, &context), inputs_queue);
-    let threads = vec![
-        thread("executor", &context, move || executor.run(tasks_queue))?,
-        consensus_thread(&context, consensus, silence)?,
-    ];
-    Ok(Running { context, transactions, sync, threads })
+    let workers = [hot_workers, bulk_workers];
+    let mut threads = worker_threads(&context, ["verify", "verify-tx"], &workers)?;
+    threads.push(thread("executor", &context, move || executor.run(tasks_queue))?);
+    threads.push(consensus_thread(&context, consensus, silence)?);
+    Ok(Running { context, transactions, sync, threads, workers })
+}
+
+/// One thread a core for each of `workers`.
+fn worker_threads(
+    context: &Arc<Context>,
+    names: [&'static str; 2],
+    workers: &[Workers; 2],
+) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut threads = Vec::new();
+    for (name, workers) in names.into_iter().zip(workers) {
+        for _ in 0..cores {
+            let workers = workers.clone();
+            threads.push(thread(name, context, move || workers.work())?);
+        }
+    }
+    Ok(threads)
 }
 
 fn consensus_thread(

@@ -14,7 +14,7 @@ use super::keys::ValidatorKeys;
 use super::serve;
 use super::sync::{Job, Sync};
 use super::transactions::Transactions;
-use super::wire::{Announcement, Forwarded};
+use super::wire::Announcement;
 
 /// Events being worked off at one moment. Beyond it they wait in p2p's own bounded queue.
 const WORKING_MAX: usize = 64;
@@ -59,6 +59,10 @@ pub(crate) async fn run(
             Event::PublicConnected { peer } => sync.connected(peer),
             Event::PublicDisconnected { peer } => sync.disconnected(peer),
             Event::Listening { address, .. } => tracing::info!(%address, "listening"),
+            // By far the most frequent: straight to the threads that check them.
+            Event::Bulk(message) if message.kind == MessageKind::Transactions => {
+                transactions.receive_forwarded(message).await;
+            }
             work => {
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let (context, transactions) = (Arc::clone(&context), Arc::clone(&transactions));
@@ -71,15 +75,8 @@ pub(crate) async fn run(
     }
 }
 
-async fn work_off(context: &Arc<Context>, transactions: &Transactions, event: Event) {
+async fn work_off(context: &Arc<Context>, transactions: &Arc<Transactions>, event: Event) {
     match event {
-        Event::Bulk(message) if message.kind == MessageKind::Transactions => {
-            let Ok(list) = decode::<Forwarded>(&message.body) else {
-                context.metrics.rejected.inc();
-                return tracing::warn!(from = %message.from, "a malformed list of transactions");
-            };
-            transactions.receive(list.0).await;
-        }
         Event::Bulk(message) => {
             tracing::debug!(from = %message.from, kind = message.kind.name(), "unexpected on the bulk plane");
         }

@@ -1,26 +1,46 @@
 //! The pool as this node holds it: with an index from proofs to the pending transaction that carries them,
-//! so that a repeated submission is recognised before it is final.
+//! so that a repeated submission is recognised before it is final, and one from block leaves, by which
+//! proposals name transactions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cairn_mempool::{Limits, Pool, Refusal, Stats};
-use cairn_types::{AuthenticatedTx, ChainId, Params, ProofId, SignedTransaction, TxId, Verified};
+use cairn_types::{AuthenticatedTx, ChainId, Hash, Params, ProofId, SignedTransaction, TxId, Verified};
+
+/// What the indexes hold of one transaction.
+struct Carried {
+    proofs: Vec<ProofId>,
+    leaf: Hash,
+    since: Instant,
+}
 
 /// The pool and its index. Both hold the same transactions, so the pool's bounds bound the index:
 /// at most 256 proofs a transaction, 32 bytes each.
 pub(crate) struct Pending {
     chain: ChainId,
     pool: Pool,
-    carried: HashMap<TxId, Vec<ProofId>>,
+    carried: HashMap<TxId, Carried>,
     carriers: HashMap<ProofId, TxId>,
+    /// By block leaf, for proposals that name transactions so.
+    leaves: HashMap<Hash, TxId>,
+    /// Transactions of our clients that the other validators were not sent yet.
+    unsent: HashSet<TxId>,
 }
 
 impl Pending {
     /// An empty pool with the bounds of the chain.
     pub(crate) fn new(chain: ChainId, params: &Params) -> Self {
         let pool = Pool::new(Limits::of_chain(params));
-        Self { chain, pool, carried: HashMap::new(), carriers: HashMap::new() }
+        Self {
+            chain,
+            pool,
+            carried: HashMap::new(),
+            carriers: HashMap::new(),
+            leaves: HashMap::new(),
+            unsent: HashSet::new(),
+        }
     }
 
     /// From now on takes what the chain takes under these parameters.
@@ -42,7 +62,9 @@ impl Pending {
         for proof in &proofs {
             self.carriers.entry(*proof).or_insert(id);
         }
-        self.carried.insert(id, proofs);
+        let leaf = signed.block_leaf();
+        self.carried.insert(id, Carried { proofs, leaf, since: Instant::now() });
+        self.leaves.insert(leaf, id);
         self.forget(&admitted.evicted);
         Ok(admitted.evicted)
     }
@@ -60,6 +82,42 @@ impl Pending {
     /// A pending transaction.
     pub(crate) fn get(&self, id: &TxId) -> Option<Arc<SignedTransaction>> {
         self.pool.get(id).map(|tx| Arc::clone(&tx.signed))
+    }
+
+    /// A pending transaction as it was checked.
+    pub(crate) fn checked(&self, id: &TxId) -> Option<&Verified<AuthenticatedTx>> {
+        self.pool.get(id)
+    }
+
+    /// How long a pending transaction waited until `until`.
+    pub(crate) fn waited(&self, id: &TxId, until: Instant) -> Option<Duration> {
+        self.carried.get(id).map(|carried| until.saturating_duration_since(carried.since))
+    }
+
+    /// The pending transaction with this block leaf.
+    pub(crate) fn of_leaf(&self, leaf: &Hash) -> Option<Arc<SignedTransaction>> {
+        self.leaves.get(leaf).and_then(|id| self.get(id))
+    }
+
+    /// Remembers that the other validators are still to be sent a pending transaction.
+    pub(crate) fn set_unsent(&mut self, id: TxId) {
+        if self.pool.contains(&id) {
+            self.unsent.insert(id);
+        }
+    }
+
+    /// Whether the other validators are still to be sent a transaction.
+    pub(crate) fn is_unsent(&self, id: &TxId) -> bool {
+        self.unsent.contains(id)
+    }
+
+    /// The others are sent these transactions now. Gives those that are still worth sending.
+    pub(crate) fn take_unsent(
+        &mut self,
+        mut transactions: Vec<Arc<SignedTransaction>>,
+    ) -> Vec<Arc<SignedTransaction>> {
+        transactions.retain(|tx| self.unsent.remove(&tx.id()));
+        transactions
     }
 
     /// Pending transactions in order of arrival.
@@ -107,7 +165,10 @@ impl Pending {
 
     fn forget(&mut self, ids: &[TxId]) {
         for id in ids {
-            for proof in self.carried.remove(id).unwrap_or_default() {
+            self.unsent.remove(id);
+            let Some(Carried { proofs, leaf, .. }) = self.carried.remove(id) else { continue };
+            self.leaves.remove(&leaf);
+            for proof in proofs {
                 if self.carriers.get(&proof) == Some(id) {
                     self.carriers.remove(&proof);
                 }

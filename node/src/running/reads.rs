@@ -59,7 +59,7 @@ pub(crate) fn final_block(context: &Context, height: Height) -> Read<Option<Fina
     for seq in before..header.anchors_size {
         records.extend(context.state.record(seq).map_err(fault_of_state)?);
     }
-    let transactions = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
+    let transactions = block.transactions().iter().map(|tx| tx.id()).collect();
     Ok(Some(FinalBlock { id: block.id(), header, transactions, records }))
 }
 

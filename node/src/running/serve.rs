@@ -8,7 +8,10 @@ use cairn_state::StateError;
 use cairn_types::{BlockId, Height, decode, encode};
 
 use super::context::Context;
-use super::wire::{Entries, Entry, Found, MeshRequest, RANGE_BLOCKS_MAX, RANGE_BYTES_MAX};
+use super::wire::{
+    Entries, Entry, FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest, RANGE_BLOCKS_MAX,
+    RANGE_BYTES_MAX,
+};
 
 /// The answer to a validator's request; `None` for one that is malformed or cannot be answered.
 pub(crate) fn mesh_request(context: &Context, body: &[u8]) -> Option<Bytes> {
@@ -17,6 +20,14 @@ pub(crate) fn mesh_request(context: &Context, body: &[u8]) -> Option<Bytes> {
         MeshRequest::Range(from) => {
             let entries = read(range(context, from, RANGE_BLOCKS_MAX))?;
             Some(encode(&Entries(entries)).into())
+        }
+        MeshRequest::Transactions { block, positions } => {
+            let found = find(context, &block)?;
+            let held = found.block().transactions();
+            let asked: Option<Vec<_>> =
+                positions.iter().map(|at| held.get(usize::try_from(*at).ok()?).cloned()).collect();
+            let asked = asked.filter(|asked| asked.len() <= FORWARD_TRANSACTIONS_MAX)?;
+            Some(Forwarded::encode(&asked).into())
         }
     }
 }

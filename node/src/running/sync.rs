@@ -100,6 +100,8 @@ impl Sync {
         while let Some(job) = jobs.recv().await {
             let sync = Arc::clone(&self);
             match job {
+                // Its transactions are being collected: the whole block would bring them a second time.
+                Job::Fetch { id, .. } if self.context.assembling.contains(&id) => {}
                 Job::Fetch { id, from } => {
                     let mut fetching = self.fetching.lock();
                     if fetching.len() < FETCHES_MAX && fetching.insert(id) {

@@ -1,24 +1,33 @@
 //! A transaction's way into the pool, and on to the leaders and everyone else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cairn_mempool::Refusal;
-use cairn_p2p::{Command, GossipTicket, MessageKind, Outbound, Plane, Verdict};
+use cairn_p2p::{Command, GossipTicket, MeshMessage, MessageKind, Outbound, Plane, Verdict};
 use cairn_rpc::Fault;
-use cairn_types::{AuthenticatedTx, SignedTransaction, TxId, Verified, decode, encode};
-use rayon::prelude::*;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use cairn_types::{AuthenticatedTx, SignedTransaction, TxId, Verified, decode};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until};
 
 use super::clock::now_ms;
 use super::context::Context;
 use super::faults::{fault_of_pool, fault_of_refusal, fault_of_shape, fault_of_signatures};
 use super::wire::{FORWARD_TRANSACTIONS_MAX, Forwarded};
+use super::workers::Workers;
 
-/// Transactions whose signatures are being checked at one moment. The rest waits in bounded queues before.
-const CHECKING_MAX: usize = 1_024;
+/// Lists of transactions from other nodes that are being checked at one moment. The rest waits in p2p's queues,
+/// which are bounded in bytes.
+const CHECKING_MAX: usize = 64;
+/// Keys of a transaction whose signatures are checked by the interfaces' own threads: up to a tenth of a
+/// millisecond, less than handing it to other threads and back costs.
+const KEYS_CHECKED_INLINE: usize = 2;
 /// Transactions waiting to be forwarded; what does not fit still reaches the leaders by gossip.
 pub(crate) const FORWARDS_MAX: usize = 8_192;
+/// Pause between two lists of forwarded transactions: each costs its receiver a handful of wake-ups, and a
+/// lone transaction does not wait.
+const FORWARD_PAUSE: Duration = Duration::from_millis(10);
 
 /// Validators up to which a client's transaction is sent to each of them directly: one copy each, one hop.
 /// In larger sets that would cost its first node too much, and gossip spreads the cost.
@@ -47,19 +56,35 @@ pub(crate) enum Admitted {
 /// The door to the pool.
 pub(crate) struct Transactions {
     context: Arc<Context>,
-    verifiers: Arc<rayon::ThreadPool>,
+    workers: Workers,
     room: Arc<Semaphore>,
-    forwards: mpsc::Sender<Bytes>,
+    forwards: mpsc::Sender<Arc<SignedTransaction>>,
 }
 
 impl Transactions {
-    /// A door whose signature checks run on `verifiers`; `forwards` goes to [`forward`].
+    /// A door that checks what other nodes send on `workers`; `forwards` goes to [`forward`].
     pub(crate) fn new(
         context: Arc<Context>,
-        verifiers: Arc<rayon::ThreadPool>,
-        forwards: mpsc::Sender<Bytes>,
+        workers: Workers,
+        forwards: mpsc::Sender<Arc<SignedTransaction>>,
     ) -> Self {
-        Self { context, verifiers, room: Arc::new(Semaphore::new(CHECKING_MAX)), forwards }
+        Self { context, workers, room: Arc::new(Semaphore::new(CHECKING_MAX)), forwards }
+    }
+
+    /// Refuses a client's transaction unchecked when too many wait already.
+    ///
+    /// # Errors
+    /// With the time after which there should be room.
+    pub(crate) fn check_room(&self) -> Result<(), Fault> {
+        let waiting = self.context.pool.lock().len();
+        if self.context.drain.has_room(waiting) {
+            return Ok(());
+        }
+        self.context.metrics.refused_full.inc();
+        let retry_after_ms = self.context.drain.retry_after_ms(waiting);
+        let reason =
+            format!("{waiting} transactions wait already, as many as this network makes final in time");
+        Err(Fault::MempoolFull { reason, retry_after_ms })
     }
 
     /// Checks everything about a transaction but whether it is known already, cheapest first.
@@ -70,15 +95,11 @@ impl Transactions {
         &self,
         signed: Arc<SignedTransaction>,
     ) -> Result<Verified<AuthenticatedTx>, Fault> {
-        let room = Arc::clone(&self.room).acquire_owned().await.map_err(Fault::internal)?;
-        let (reply, outcome) = oneshot::channel();
+        if signed.transaction.keys.len() <= KEYS_CHECKED_INLINE {
+            return check(&self.context, signed);
+        }
         let context = Arc::clone(&self.context);
-        self.verifiers.spawn(move || {
-            // A caller that gave up needs no verdict.
-            let _ = reply.send(check(&context, signed));
-            drop(room);
-        });
-        outcome.await.map_err(Fault::internal)?
+        tokio::task::spawn_blocking(move || check(&context, signed)).await.map_err(Fault::internal)?
     }
 
     /// Puts a checked transaction into the pool and passes a client's on.
@@ -102,7 +123,7 @@ impl Transactions {
                     self.context.pool_changed.notify_one();
                 }
                 if origin == Origin::Client {
-                    self.pass_on(&signed);
+                    self.pass_on(signed);
                 }
                 Ok(Admitted::New)
             }
@@ -111,45 +132,68 @@ impl Transactions {
         }
     }
 
-    fn pass_on(&self, signed: &SignedTransaction) {
-        let bytes = Bytes::from(encode(signed));
+    fn pass_on(&self, signed: Arc<SignedTransaction>) {
         let direct = self.context.epoch().signer.is_some();
-        if direct && self.forwards.try_send(bytes.clone()).is_err() {
-            tracing::debug!(
-                "the forward queue is full; a transaction is not sent to the validators directly"
-            );
+        let gossiped = !(direct && reaches_everyone(&self.context));
+        let bytes = gossiped.then(|| Bytes::copy_from_slice(signed.canonical()));
+        if direct {
+            self.context.pool.lock().set_unsent(signed.id());
+            if self.forwards.try_send(signed).is_err() {
+                tracing::debug!(
+                    "the forward queue is full; a transaction is not sent to the validators directly"
+                );
+            }
         }
-        if direct && reaches_everyone(&self.context) {
-            return;
-        }
-        if self.context.net.try_send(Command::GossipTransactions(vec![bytes])).is_err() {
+        if let Some(bytes) = bytes
+            && self.context.net.try_send(Command::GossipTransactions(vec![bytes])).is_err()
+        {
             tracing::debug!("the gossip queue is full; a transaction is not gossiped");
         }
     }
 
+    /// Takes the transactions that a validator passed on.
+    pub(crate) async fn receive_forwarded(self: &Arc<Self>, message: MeshMessage) {
+        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let transactions = Arc::clone(self);
+        self.workers.spawn(move || {
+            match decode::<Forwarded>(&message.body) {
+                Ok(list) => {
+                    transactions.receive(list.0);
+                }
+                Err(_) => {
+                    transactions.context.metrics.rejected.inc();
+                    tracing::warn!(from = %message.from, "a malformed list of transactions");
+                }
+            }
+            drop((message, permit));
+        });
+    }
+
+    /// Takes a gossiped batch and reports on it.
+    pub(crate) async fn receive_gossip(self: &Arc<Self>, batch: Vec<Bytes>, ticket: GossipTicket) {
+        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let transactions = Arc::clone(self);
+        self.workers.spawn(move || {
+            let verdict = transactions.receive(batch.into_iter().map(Vec::from));
+            let net = transactions.context.net.clone();
+            // Networking is gone only when the node stops.
+            transactions.context.runtime.spawn(async move {
+                let _ = net.send(Command::ReportValidation { ticket, verdict }).await;
+            });
+            drop(permit);
+        });
+    }
+
     /// Takes transactions that another node sent: canonical bytes each. Gives the verdict on the batch.
-    pub(crate) async fn receive(&self, batch: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Verdict {
-        let mut fresh = Vec::new();
+    fn receive(&self, batch: impl IntoIterator<Item = Vec<u8>>) -> Verdict {
+        let mut verdict = Verdict::Accept;
         for bytes in batch {
-            let Ok(signed) = decode::<SignedTransaction>(bytes.as_ref()) else { return Verdict::Reject };
-            if !self.is_known(&signed.transaction.id()) {
-                fresh.push(Arc::new(signed));
+            let Ok(signed) = SignedTransaction::from_canonical(bytes) else { return Verdict::Reject };
+            if !self.is_known(&signed.id()) {
+                verdict = worse(verdict, self.take(check(&self.context, Arc::new(signed))));
             }
         }
-        if fresh.is_empty() {
-            return Verdict::Accept;
-        }
-        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return Verdict::Ignore };
-        let (reply, outcome) = oneshot::channel();
-        let context = Arc::clone(&self.context);
-        self.verifiers.spawn(move || {
-            let judged: Vec<_> = fresh.into_par_iter().map(|signed| check(&context, signed)).collect();
-            // The node stops; then nobody needs the verdicts.
-            let _ = reply.send(judged);
-            drop(room);
-        });
-        let judged = outcome.await.unwrap_or_default();
-        judged.into_iter().fold(Verdict::Accept, |verdict, judged| worse(verdict, self.take(judged)))
+        verdict
     }
 
     fn take(&self, judged: Result<Verified<AuthenticatedTx>, Fault>) -> Verdict {
@@ -162,13 +206,6 @@ impl Transactions {
             // Expired, replayed, no room, or of an identity that this node does not know yet.
             Err(_) => Verdict::Ignore,
         }
-    }
-
-    /// Takes a gossiped batch and reports on it.
-    pub(crate) async fn receive_gossip(&self, batch: Vec<Bytes>, ticket: GossipTicket) {
-        let verdict = self.receive(batch).await;
-        // Networking is gone only when the node stops.
-        let _ = self.context.net.send(Command::ReportValidation { ticket, verdict }).await;
     }
 
     fn is_known(&self, id: &TxId) -> bool {
@@ -189,7 +226,7 @@ const fn worse(a: Verdict, b: Verdict) -> Verdict {
 fn check(context: &Context, signed: Arc<SignedTransaction>) -> Result<Verified<AuthenticatedTx>, Fault> {
     let transaction = &signed.transaction;
     transaction.check_shape(context.chain).map_err(|fault| fault_of_shape(&fault))?;
-    let bytes = encode(signed.as_ref()).len();
+    let bytes = signed.canonical().len();
     let most = context.epoch().params.transaction_bytes_max as usize;
     if bytes > most {
         return Err(Fault::invalid(format!("the transaction has {bytes} bytes; expected at most {most}")));
@@ -210,47 +247,60 @@ fn reaches_everyone(context: &Context) -> bool {
 
 /// Sends clients' transactions on over the mesh, as many at once as wait: to every validator of a small
 /// set, to the current and the next leader of a large one.
-pub(crate) async fn forward(context: Arc<Context>, mut queue: mpsc::Receiver<Bytes>) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, FORWARD_TRANSACTIONS_MAX).await > 0 {
-        let (view, epoch) = (context.position.view(), context.epoch());
-        let set = &epoch.set;
-        for bytes in chunks(std::mem::take(&mut batch)) {
-            let message = Outbound {
-                plane: Plane::Bulk,
-                kind: MessageKind::Transactions,
-                epoch: set.epoch(),
-                view,
-                body: encode(&Forwarded(bytes)).into(),
-            };
-            if set.count() <= DIRECT_VALIDATORS_MAX {
-                context.net.broadcast(&message);
-                continue;
-            }
-            for leader in [set.leader(view), set.leader(view.next())] {
-                let address = set.get(leader).map(|validator| validator.address);
-                let ours = epoch.signer.as_ref().map(|signer| signer.address);
-                if let Some(address) = address.filter(|address| Some(*address) != ours) {
-                    context.net.send_to(&address, &message);
-                }
-            }
+pub(crate) async fn forward(context: Arc<Context>, mut queue: mpsc::Receiver<Arc<SignedTransaction>>) {
+    let mut next = Instant::now();
+    while let Some(first) = queue.recv().await {
+        sleep_until(next).await;
+        next = Instant::now() + FORWARD_PAUSE;
+        let mut batch = vec![first];
+        while batch.len() < FORWARD_TRANSACTIONS_MAX
+            && let Ok(more) = queue.try_recv()
+        {
+            batch.push(more);
+        }
+        let batch = context.pool.lock().take_unsent(batch);
+        for list in lists(batch) {
+            send_forwarded(&context, &list);
         }
     }
 }
 
-/// Bytes of one forwarded list: well below what the bulk plane takes.
-const FORWARD_BYTES_MAX: usize = 1 << 20;
+fn send_forwarded(context: &Context, list: &[Arc<SignedTransaction>]) {
+    let (view, epoch) = (context.position.view(), context.epoch());
+    let set = &epoch.set;
+    let message = Outbound {
+        plane: Plane::Bulk,
+        kind: MessageKind::Transactions,
+        epoch: set.epoch(),
+        view,
+        body: Forwarded::encode(list).into(),
+    };
+    if set.count() <= DIRECT_VALIDATORS_MAX {
+        return context.net.broadcast(&message);
+    }
+    for leader in [set.leader(view), set.leader(view.next())] {
+        let address = set.get(leader).map(|validator| validator.address);
+        let ours = epoch.signer.as_ref().map(|signer| signer.address);
+        if let Some(address) = address.filter(|address| Some(*address) != ours) {
+            context.net.send_to(&address, &message);
+        }
+    }
+}
 
-fn chunks(batch: Vec<Bytes>) -> Vec<Vec<Vec<u8>>> {
-    let mut lists: Vec<Vec<Vec<u8>>> = Vec::new();
+/// Bytes of one forwarded list: a sixteenth of a second of one core's checking, so that lists spread over threads.
+const FORWARD_BYTES_MAX: usize = 256 << 10;
+
+/// Cuts a batch into lists of at most [`FORWARD_BYTES_MAX`], or of one transaction.
+fn lists(batch: Vec<Arc<SignedTransaction>>) -> Vec<Vec<Arc<SignedTransaction>>> {
+    let mut lists: Vec<Vec<Arc<SignedTransaction>>> = Vec::new();
     let mut bytes = 0;
-    for transaction in batch {
-        bytes += transaction.len();
+    for tx in batch {
+        bytes += tx.canonical().len();
         match lists.last_mut() {
-            Some(list) if bytes <= FORWARD_BYTES_MAX => list.push(transaction.to_vec()),
+            Some(list) if bytes <= FORWARD_BYTES_MAX => list.push(tx),
             _ => {
-                bytes = transaction.len();
-                lists.push(vec![transaction.to_vec()]);
+                bytes = tx.canonical().len();
+                lists.push(vec![tx]);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::io::{Error, ErrorKind, Read, Result as IoResult};
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::{Block, BlockId, CommitCert, EpochProof, Header, Height, Proposal};
+use cairn_types::{Block, BlockId, CommitCert, EpochProof, Header, Height, Proposal, SignedTransaction};
 
 /// Blocks in one range answer, at most; the byte limit usually ends it sooner.
 pub(crate) const RANGE_BLOCKS_MAX: u32 = 512;
@@ -16,12 +16,20 @@ pub(crate) const RANGE_BYTES_MAX: usize = 3 << 20;
 pub(crate) const FORWARD_TRANSACTIONS_MAX: usize = 1_024;
 
 /// A validator's question to another, over the mesh.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub(crate) enum MeshRequest {
     /// One block, final or not. Answered with [`Found`].
     Block(BlockId),
     /// The final blocks from this height on, as many as fit. Answered with [`Entries`].
     Range(Height),
+    /// Transactions of a recent block by their positions, at most [`FORWARD_TRANSACTIONS_MAX`]. Answered with
+    /// [`Forwarded`].
+    Transactions {
+        /// The block.
+        block: BlockId,
+        /// The positions, ascending.
+        positions: Vec<u32>,
+    },
 }
 
 /// A block found by its id.
@@ -71,6 +79,21 @@ impl BorshDeserialize for Entries {
 /// Transactions on their way to a leader, each as its canonical bytes.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize)]
 pub(crate) struct Forwarded(pub(crate) Vec<Vec<u8>>);
+
+impl Forwarded {
+    /// The bytes of a list of these transactions, each copied once.
+    pub(crate) fn encode(transactions: &[Arc<SignedTransaction>]) -> Vec<u8> {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let total: usize = transactions.iter().map(|tx| 4 + tx.canonical().len()).sum();
+        let mut bytes = Vec::with_capacity(4 + total);
+        bytes.extend_from_slice(&u32::try_from(transactions.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for tx in transactions {
+            bytes.extend_from_slice(&length(tx.canonical()));
+            bytes.extend_from_slice(tx.canonical());
+        }
+        bytes
+    }
+}
 
 impl BorshDeserialize for Forwarded {
     fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {

@@ -43,7 +43,7 @@ impl Case {
         };
         change(&mut transaction);
         let signatures = vec![self.key.sign(&transaction.preimage())];
-        SignedTransaction { transaction, signatures }
+        SignedTransaction::new(transaction, signatures)
     }
 
     async fn post(&self, signed: &SignedTransaction) -> Result<Value, CallFault> {

@@ -47,8 +47,8 @@ pub fn signed(nonce: u64) -> SignedTransaction {
         on_behalf_of: None,
         metadata: b"meta".to_vec(),
     };
-    SignedTransaction {
-        transaction: Transaction {
+    SignedTransaction::new(
+        Transaction {
             version: 1,
             chain: chain(),
             sender: key(1).address(),
@@ -57,8 +57,8 @@ pub fn signed(nonce: u64) -> SignedTransaction {
             keys: vec![KeyRef::Inline(key(1))],
             payload: Payload::Proofs(Proofs(vec![proof])),
         },
-        signatures: vec![Signature::new(&[9; 3_309]).expect("a signature's length")],
-    }
+        vec![Signature::new(&[9; 3_309]).expect("a signature's length")],
+    )
 }
 
 pub fn signed_b64(nonce: u64) -> String {

@@ -86,7 +86,7 @@ pub(crate) fn verified(tx: Transaction, keys: Vec<PublicKey>) -> Verified<Authen
     let count = keys.len() - accused;
     let signatures = (0..count).map(|_| Signature::new(&[9; 3_309]).unwrap()).collect();
     let id = tx.id();
-    let signed = Arc::new(SignedTransaction { transaction: tx, signatures });
+    let signed = Arc::new(SignedTransaction::new(tx, signatures));
     let bytes = encode(signed.as_ref()).len();
     Verified::assume(AuthenticatedTx { signed, id, bytes, keys })
 }

@@ -110,6 +110,7 @@ impl Ledger {
 
     pub(super) fn report(&self, args: &LoadArgs, window: Window, errors: Errors, uses: &Uses) -> LoadReport {
         let (mut finality, mut acceptance, mut lateness) = (histogram(), histogram(), histogram());
+        let mut after_sending = histogram();
         let (mut due, mut final_in_window) = (0u64, 0u64);
         for index in 0..self.finals.len() {
             let offset = self.offset(index);
@@ -122,6 +123,9 @@ impl Ledger {
                 continue;
             }
             due += 1;
+            if sent > 0 && became_final > 0 {
+                after_sending.saturating_record(became_final.saturating_sub(sent).max(1));
+            }
             let pairs = [(&mut finality, became_final), (&mut acceptance, accepted), (&mut lateness, sent)];
             for (histogram, moment) in pairs.into_iter().filter(|(_, moment)| *moment > 0) {
                 histogram.saturating_record(moment.saturating_sub(micros(offset)).max(1));
@@ -135,6 +139,7 @@ impl Ledger {
             final_of_due: finality.len(),
             final_per_second: final_in_window as f64 / window.seconds(),
             finality: Latency::of(&finality),
+            finality_after_sending: Latency::of(&after_sending),
             acceptance: Latency::of(&acceptance),
             send_lateness: Latency::of(&lateness),
             sent_total: self.sent.iter().filter(|moment| moment.load(Ordering::Relaxed) > 0).count() as u64,
@@ -276,6 +281,8 @@ pub struct LoadReport {
     pub final_per_second: f64,
     /// From due to final.
     pub finality: Latency,
+    /// From sent to final: beyond what the sender's connections carry, the rest of `finality` is its own.
+    pub finality_after_sending: Latency,
     /// From due to accepted.
     pub acceptance: Latency,
     /// From due to sent: what the sender itself added.
@@ -310,10 +317,13 @@ impl LoadReport {
             self.due,
             self.seconds
         );
-        for (name, latency) in
-            [("to final", self.finality), ("to accepted", self.acceptance), ("sent late", self.send_lateness)]
-        {
-            let _ = writeln!(text, "{name:<12} {}", latency.to_text());
+        for (name, latency) in [
+            ("to final", self.finality),
+            ("sent to final", self.finality_after_sending),
+            ("to accepted", self.acceptance),
+            ("sent late", self.send_lateness),
+        ] {
+            let _ = writeln!(text, "{name:<13}{}", latency.to_text());
         }
         let lost = self.accepted_total.saturating_sub(self.final_total);
         let _ = writeln!(

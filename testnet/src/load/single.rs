@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use cairn_types::Payload;
+use anyhow::{Context as _, Result, bail, ensure};
 use cairn_types::transaction::Proofs;
+use cairn_types::{KeyRef, Payload};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const WARMUP: u32 = 5;
 /// Longest series.
 const COUNT_MAX: u32 = 100_000;
+/// Checks of a signature that are timed.
+const VERIFICATIONS: u32 = 500;
 /// Longest wait for one receipt.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,18 +34,21 @@ pub struct SingleReport {
     pub receipt: Latency,
     /// Bytes of one answer, receipt included.
     pub answer_bytes: usize,
+    /// Processor time of one check of such a transaction's signature here: what no node can do without, ms.
+    pub verification_ms: f64,
 }
 
 impl SingleReport {
     /// For people.
     pub fn to_text(&self) -> String {
         format!(
-            "single anchors at {}, one every {} ms and more, from submission to receipt\n{} anchors   {}\nanswer       {} bytes",
+            "single anchors at {}, one every {} ms and more, from submission to receipt\n{} anchors   {}\nanswer       {} bytes\none check    {:.3} ms",
             self.url,
             PAUSE.as_millis(),
             self.receipt.count,
             self.receipt.to_text(),
-            self.answer_bytes
+            self.answer_bytes,
+            self.verification_ms
         )
     }
 }
@@ -70,5 +75,28 @@ pub(super) async fn measure(args: &LoadArgs, target: &Target, count: u32) -> Res
         }
         sleep(PAUSE).await;
     }
-    Ok(SingleReport { url: api.url().to_owned(), receipt: Latency::of(&times), answer_bytes })
+    let verification_ms = verification_ms(args, target)?;
+    Ok(SingleReport {
+        url: api.url().to_owned(),
+        receipt: Latency::of(&times),
+        answer_bytes,
+        verification_ms,
+    })
+}
+
+/// Mean time of checking a transaction's signature.
+fn verification_ms(args: &LoadArgs, target: &Target) -> Result<f64> {
+    let sender = new_sender(args.scheme);
+    let proof = random_proof(args.metadata.into());
+    let signed =
+        sender.sign(target.chain, clock::unix_ms() + LIFE_MS, Payload::Proofs(Proofs(vec![proof])))?;
+    let [KeyRef::Inline(key)] = signed.transaction.keys.as_slice() else {
+        bail!("a new sender signs with its inline key");
+    };
+    let signature = signed.signatures.first().context("a signed transaction has a signature")?;
+    let (preimage, began) = (signed.preimage(), Instant::now());
+    for _ in 0..VERIFICATIONS {
+        cairn_crypto::verify(key, &preimage, signature)?;
+    }
+    Ok(began.elapsed().as_secs_f64() * 1_000.0 / f64::from(VERIFICATIONS))
 }
