@@ -6,6 +6,9 @@ use pqcrypto_dilithium::dilithium3;
 use pqcrypto_traits::sign::{DetachedSignature as _, PublicKey as _};
 use thiserror::Error;
 
+/// Signatures of one certificate that are worth waking other threads for: most were checked as votes.
+pub(crate) const PARALLEL_MIN: usize = 16;
+
 /// Why a signature was refused.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the message of each variant names its fields")]

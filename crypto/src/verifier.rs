@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use crate::fault::{CertKind, MessageFault};
-use crate::signature::{SignatureFault, verify};
+use crate::signature::{PARALLEL_MIN, SignatureFault, verify};
 use crate::simulated::{missing_bytes, verify_simulated};
 use crate::transaction::{TransactionFault, authenticated, check_structure, verify_signatures};
 use crate::verdicts::{Verdicts, bytes_name, signature_name, transaction_name};
@@ -27,8 +27,6 @@ const SIGNATURES_REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).expect("no
 const CERTIFICATES_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
 /// Transactions remembered as good: a full pool of 20,000 and the blocks in flight, checked once each.
 const TRANSACTIONS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(32_768).expect("not zero");
-/// Signatures of a certificate that are worth waking other threads for: most were checked as votes.
-const PARALLEL_MIN: usize = 16;
 /// Validator sets whose digests are remembered: those of the previous, the current and the next epoch,
 /// and one that a receipt or catch-up is looking at.
 const SETS_REMEMBERED: usize = 4;

@@ -198,7 +198,7 @@ impl Network {
             payload: Payload::Evidence(evidence),
         };
         let signature = key.sign(&transaction.preimage());
-        Arc::new(SignedTransaction { transaction, signatures: vec![signature] })
+        Arc::new(SignedTransaction::new(transaction, vec![signature]))
     }
 
     pub(crate) fn node_record(&self, validator: usize, seq: u64) -> SignedNodeRecord {

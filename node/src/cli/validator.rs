@@ -313,7 +313,7 @@ fn sign(key: &KeyPair, status: &Value, set: &Value, op: GovernanceOp) -> anyhow:
         payload: Payload::Governance(op),
     };
     let signatures = vec![key.sign(&transaction.preimage())];
-    Ok(SignedTransaction { transaction, signatures })
+    Ok(SignedTransaction::new(transaction, signatures))
 }
 
 fn report(common: &Common, answer: &Value, before: u64, after: &Value) {

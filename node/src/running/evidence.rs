@@ -61,5 +61,5 @@ fn signed(context: &Context, evidence: Evidence) -> Option<SignedTransaction> {
         payload: Payload::Evidence(evidence),
     };
     let signatures = vec![signer.sign(&transaction.preimage())];
-    Some(SignedTransaction { transaction, signatures })
+    Some(SignedTransaction::new(transaction, signatures))
 }

@@ -221,7 +221,7 @@ async fn accuse(cluster: &Cluster, evidence: Evidence) -> Result<Value, cairn_te
         payload: Payload::Evidence(evidence),
     };
     let signatures = vec![sender.sign(&transaction.preimage())];
-    let tx = STANDARD.encode(encode(&SignedTransaction { transaction, signatures }));
+    let tx = STANDARD.encode(encode(&SignedTransaction::new(transaction, signatures)));
     cluster.api(0).call("tx_submit", json!({ "tx": tx, "wait": "final" })).await
 }
 
