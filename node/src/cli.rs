@@ -15,6 +15,7 @@ mod rpc;
 mod sender;
 mod signer;
 mod sim;
+mod snapshot;
 mod stamp;
 mod start;
 mod status;
@@ -133,6 +134,9 @@ enum Verb {
     /// Move a validator's signing duty to another machine
     #[command(subcommand)]
     Signer(signer::SignerVerb),
+    /// A final state in one file: made, checked and put into a new home
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
     /// Submit proofs at a steady rate and measure finality
     Load(load::LoadArgs),
     /// Networks of real nodes on this machine
@@ -210,6 +214,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Config(verb) => config::run(common, &verb),
         Verb::Validator(verb) => validator::run(common, &verb),
         Verb::Signer(verb) => signer::run(common, &verb),
+        Verb::Snapshot(verb) => snapshot::run(common, &verb),
         Verb::Load(args) => load::run(common, args),
         Verb::Testnet(args) => testnet::run(common, args),
         Verb::Sim(args) => sim::run(common, &args),

@@ -224,7 +224,7 @@ impl State {
     }
 
     /// Remembers that a write failed: what is on disk is unknown until it is opened again.
-    fn halt(&self, error: StorageError) -> StateError {
+    pub(crate) fn halt(&self, error: StorageError) -> StateError {
         tracing::error!(%error, "a commit failed; the state accepts no more blocks");
         self.live.write().halted = Some(error.to_string());
         error.into()

@@ -18,6 +18,9 @@ pub(crate) const META_TIP: &[u8] = b"tip";
 /// Meta: the newest commit certificate, when it names a block above the tip.
 pub(crate) const META_CERTIFICATE: &[u8] = b"certificate";
 
+/// Meta: [`crate::Kept`]; absent while everything is.
+pub(crate) const META_KEPT: &[u8] = b"kept";
+
 /// Where a transaction landed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub struct TxLocation {

@@ -22,15 +22,19 @@ mod error;
 mod execute;
 mod governance;
 mod identity;
+mod install;
 mod layout;
 mod log_proof;
 mod logs;
 mod memory;
 mod overlay;
+mod prune;
 mod query;
 mod refusal;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+mod snapshot;
+mod sparse;
 mod startup;
 mod state;
 mod storage;
@@ -43,9 +47,14 @@ pub use governance::GovernanceRefusal;
 pub use layout::TxLocation;
 pub use log_proof::AnchorLog;
 pub use memory::{FaultMoment, MemoryStorage};
+pub use prune::{KEEP_BLOCKS_MIN, Kept, PRUNE_STEP_BLOCKS, Role};
 pub use query::{FinalHeader, ListFilter, LogSizes, Matches, Page, QUERY_MATCHES_MAX, QUERY_PAGE_MAX};
 pub use refusal::{BlockFault, HeaderField, TxRefusal};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksStorage;
+pub use snapshot::{
+    CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SnapshotChunk, SnapshotFault, SnapshotHead,
+    WindowBlock,
+};
 pub use state::{Built, OVERLAYS_MAX, State, Tip};
 pub use storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor};

@@ -68,7 +68,7 @@ fn genesis_block(genesis: &Genesis) -> Result<(Overlay, Arc<Rules>), StateError>
 }
 
 /// The state before the genesis.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl NodeSource for Nothing {
     fn node(&self, _: &NodeKey) -> Result<Option<Node>, StateError> {

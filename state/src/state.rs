@@ -16,6 +16,7 @@ use crate::error::StateError;
 use crate::execute::{Candidate, Executed, Execution, Halt, check_own_bytes, signing_keys};
 use crate::governance::Rules;
 use crate::overlay::{Head, Overlay, View};
+use crate::prune::Kept;
 use crate::refusal::{BlockFault, TxRefusal};
 use crate::startup;
 use crate::storage::Storage;
@@ -60,6 +61,8 @@ pub(crate) struct Live {
     pub(crate) overlays: HashMap<BlockId, Arc<Overlay>>,
     /// Why nothing more may be written.
     pub(crate) halted: Option<String>,
+    /// From where on the past is here.
+    pub(crate) kept: Kept,
 }
 
 impl State {
@@ -70,7 +73,8 @@ impl State {
     /// When the store is of another chain or schema, is damaged, or cannot be read.
     pub fn open(store: Arc<dyn Storage>, genesis: &Genesis) -> Result<Self, StateError> {
         let (genesis, head) = startup::open(store.as_ref(), genesis)?;
-        let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None };
+        let kept = Kept::load(store.as_ref())?;
+        let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None, kept };
         Ok(Self { store, genesis, live: RwLock::new(live), writer: Mutex::new(()) })
     }
 

@@ -21,7 +21,6 @@ use super::context::Context;
 use super::faults::{fault_of_shape, fault_of_state};
 use super::notary::{self, Notary};
 use super::reads;
-use super::sync::Sync;
 use super::transactions::{Admitted, Origin, Transactions};
 
 /// Blocks by which a ready node may be behind the highest final block it has heard of.
@@ -33,7 +32,6 @@ const NET_INFO_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct NodeBackend {
     context: Arc<Context>,
     transactions: Arc<Transactions>,
-    sync: Arc<Sync>,
     notary: Arc<Notary>,
     about: NodeAbout,
     started: Instant,
@@ -41,12 +39,7 @@ pub(crate) struct NodeBackend {
 
 impl NodeBackend {
     /// The backend of a running node.
-    pub(crate) fn new(
-        context: Arc<Context>,
-        transactions: Arc<Transactions>,
-        sync: Arc<Sync>,
-        notary: Notary,
-    ) -> Self {
+    pub(crate) fn new(context: Arc<Context>, transactions: Arc<Transactions>, notary: Notary) -> Self {
         let about = NodeAbout {
             chain: context.chain,
             chain_name: context.genesis.name.clone(),
@@ -56,7 +49,7 @@ impl NodeBackend {
             admission: context.genesis.admission,
         };
         let notary = Arc::new(notary);
-        Self { context, transactions, sync, notary, about, started: Instant::now() }
+        Self { context, transactions, notary, about, started: Instant::now() }
     }
 
     /// Runs a read of the state off the async threads.
@@ -147,7 +140,7 @@ impl NodeBackend {
                 }
             }
             None => {
-                let count = self.sync.peer_count();
+                let count = context.position.public_peers();
                 ReadyCheck { name: "peers", ok: count > 0, detail: format!("{count} public peers") }
             }
         };
@@ -201,7 +194,7 @@ impl Backend for NodeBackend {
     }
 
     fn earliest(&self) -> Height {
-        Height::ZERO
+        self.context.state.kept().blocks_from
     }
 
     fn status(&self) -> Answer<'_, NodeStatus> {
@@ -212,7 +205,7 @@ impl Backend for NodeBackend {
                 epoch: context.epoch().number(),
                 view: context.position.view(),
                 final_age_ms: now_ms().saturating_sub(tip.header.time_ms),
-                peers: context.net.linked().len() + self.sync.peer_count(),
+                peers: context.net.linked().len() + context.position.public_peers(),
                 validators: context.epoch().set.count(),
                 pending: context.pool.lock().len(),
                 syncing: context.position.syncing(),

@@ -14,15 +14,15 @@ use cairn_consensus::{Blame, Equivocation};
 use cairn_crypto::MessageFault;
 use cairn_journal::Journal;
 use cairn_p2p::{MessageKind, Outbound, Plane};
+use cairn_testnet::rehearsal::Point;
 use cairn_types::{BlockCert, BlockId, Epoch, Height, Message, ValidatorIndex, encode};
 use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::epoch::EpochInForce;
-use super::executor::Task;
 use super::keys::Signer;
 use super::opening::open_journal;
-use super::sync::Job;
+use super::task::{Job, Task};
 use super::timers::Timers;
 use super::wire::Found;
 use crate::exit::Exit;
@@ -300,6 +300,7 @@ impl ConsensusLoop {
     fn broadcast(&self, outgoing: Outgoing, own: &mut VecDeque<Input>) -> Result<(), String> {
         let Some(signer) = self.epoch.signer.clone() else { return Ok(()) };
         let message = outgoing.seal(self.context.chain, signer.index, |preimage| signer.sign(preimage));
+        self.context.disaster.passes(Point::Signed);
         self.context.net.broadcast(&outbound(&message));
         if let Some(input) =
             self.own_input(message).map_err(|fault| own_signature_refused(&signer, &fault))?

@@ -9,46 +9,25 @@ use cairn_crypto::TransactionFault;
 use cairn_p2p::Command;
 use cairn_rpc::Fault;
 use cairn_state::{BlockFault, Built, Committed, State, StateError, TxRefusal};
+use cairn_testnet::rehearsal::Point;
 use cairn_types::{
     AuthenticatedTx, Block, CertifiedBlock, Header, SignedTransaction, Slot, TxId, Verified, encode,
 };
 use rayon::prelude::*;
 use thiserror::Error;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::clock::now_ms;
 use super::context::Context;
 use super::epoch::{CannotBegin, EpochInForce};
 use super::faults::fault_of_refusal;
+use super::task::Task;
 use super::wire::Announcement;
 use crate::exit::Exit;
 
-/// Tasks waiting for the executor. The replica has at most one payload, a check per held block (some dozens)
-/// and the commits in flight; range sync waits for each of its own.
-pub(crate) const TASKS_MAX: usize = 1_024;
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
 const LAG_EXPONENT_MAX: u32 = 16;
-
-/// Told whether fetched blocks were applied.
-pub(crate) type Applied = oneshot::Sender<Result<(), StateError>>;
-
-/// Something for the executor to do.
-#[derive(Debug)]
-pub(crate) enum Task {
-    /// Build and execute a block for this slot.
-    Build(Slot),
-    /// Execute a block on its parent and compare its roots.
-    Check { block: Arc<Block>, lag_exponent: u32 },
-    /// Make these blocks final.
-    Commit(Vec<CertifiedBlock>),
-    /// The same for blocks fetched in a range, with an answer.
-    Apply(Vec<CertifiedBlock>, Applied),
-    /// Make these blocks final, the epoch's last one included, and begin the next epoch.
-    EndEpoch(EpochEnd, Option<Applied>),
-    /// Drop transactions that can no longer land.
-    Expire,
-}
 
 /// Why a proposed block gets no vote.
 #[derive(Debug, Error)]
@@ -255,7 +234,9 @@ impl Executor {
     ) -> Result<(), StateError> {
         let started = std::time::Instant::now();
         let context = &self.context;
+        context.disaster.passes(Point::Final);
         let committed = write(&context.state, blocks)?;
+        context.disaster.passes(Point::BatchWritten);
         context.metrics.commit.observe(started.elapsed().as_secs_f64());
         let height = committed.tip.header.height;
         context.uncommitted.committed(height);

@@ -100,5 +100,8 @@ pub(crate) fn fault_of_pool(refusal: &Refusal) -> Fault {
 
 /// The state cannot be read.
 pub(crate) fn fault_of_state(error: StateError) -> Fault {
-    Fault::internal(error)
+    match error {
+        StateError::Pruned { what, earliest } => Fault::Pruned { what, earliest },
+        error => Fault::internal(error),
+    }
 }

@@ -13,6 +13,7 @@ use super::consensus_loop::{KEY_RUNS_ELSEWHERE, outbound};
 use super::context::Context;
 use super::epoch::EpochInForce;
 use super::serve;
+use super::task::{Job, Source};
 use super::wire::Found;
 use crate::exit::Exit;
 
@@ -38,12 +39,16 @@ pub(crate) async fn run(
         match event {
             HotEvent::Connected { address } => {
                 tracing::info!(validator = %address, "link is up");
+                // The loops are gone only when the node stops.
+                let _ = context.jobs.send(Job::Connected(Source::Validator(address))).await;
                 if let Some(index) = context.epoch().set.index_of(&address) {
-                    // The loop is gone only when the node stops.
                     let _ = context.inputs.send(Input::Connected(index)).await;
                 }
             }
-            HotEvent::Disconnected { address } => tracing::info!(validator = %address, "link is down"),
+            HotEvent::Disconnected { address } => {
+                tracing::info!(validator = %address, "link is down");
+                let _ = context.jobs.send(Job::Gone(Source::Validator(address))).await;
+            }
             HotEvent::Message(message) => {
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let context = Arc::clone(&context);

@@ -4,9 +4,11 @@
 mod audits;
 mod cluster;
 mod crashes;
+mod damage;
 mod epochs;
 mod experiments;
 mod followers;
 mod homes;
 mod receipts;
 mod refusals;
+mod twice;
