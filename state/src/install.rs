@@ -4,15 +4,14 @@ use std::ops::ControlFlow;
 
 use cairn_types::tree::Peaks;
 use cairn_types::{Genesis, Hash, Header, encode};
-use jmt::KeyHash;
 
 use crate::authenticated;
 use crate::batch::Batch;
 use crate::error::StateError;
-use crate::layout::{LogTable, META_TIP, StoredTip, TxLocation, log_node, number};
+use crate::layout::{LogTable, META_TIP, StoredTip, TxLocation, indexed, log_node, number};
 use crate::logs::Logs;
 use crate::prune::Kept;
-use crate::snapshot::{Intake, WindowBlock};
+use crate::snapshot::{Intake, WindowBlock, identity_of};
 use crate::startup::{self, Nothing};
 use crate::state::State;
 use crate::storage::{Durability, Order, Scan, Storage, Table};
@@ -118,9 +117,8 @@ fn places(peaks: &Peaks, size: u64) -> impl Iterator<Item = (u8, u64, &Hash)> {
 }
 
 fn put_map(batch: &mut Batch, intake: &Intake, header: &Header) -> Result<(), StateError> {
-    let values = intake.leaves.iter().map(|(key, value)| (KeyHash(key.0), value.clone())).collect();
     let version = header.height.get();
-    let (found, writes) = authenticated::update(&Nothing, None, version, values)?;
+    let (found, writes) = authenticated::update(&Nothing, None, version, intake.leaves.clone())?;
     if found != header.state_root {
         let (height, what, expected) = (header.height, "state root", header.state_root);
         return Err(StateError::RootMismatch { height, what, found, expected });
@@ -130,6 +128,10 @@ fn put_map(batch: &mut Batch, intake: &Intake, header: &Header) -> Result<(), St
     }
     for (key, value) in &writes.values {
         batch.put(Table::TreeValues, &key.0, value);
+    }
+    // From here on the node answers as of any height; what lies before, it says it does not keep.
+    for (address, entry) in intake.leaves.iter().filter_map(|(key, value)| identity_of(key, value)) {
+        batch.put(Table::IdentityVersions, &indexed(address.as_bytes(), version), &encode(&entry));
     }
     for key in &intake.keys {
         batch.put(Table::PublicKeys, key.address().as_bytes(), &encode(key));

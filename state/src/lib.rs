@@ -13,10 +13,12 @@
     deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod accounts;
 mod authenticated;
 mod batch;
 mod check;
 mod commit;
+mod delegation;
 mod epochs;
 mod error;
 mod execute;
@@ -27,10 +29,12 @@ mod layout;
 mod log_proof;
 mod logs;
 mod memory;
+mod multisig;
 mod overlay;
 mod prune;
 mod query;
 mod refusal;
+mod registry;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod snapshot;
@@ -39,6 +43,7 @@ mod startup;
 mod state;
 mod storage;
 
+pub use accounts::{Delegation, Naming, Part, ProvenState, Side};
 pub use batch::Batch;
 pub use commit::{Committed, CommittedBlock};
 pub use epochs::EpochBegin;

@@ -8,7 +8,7 @@ use cairn_types::{Header, Height, Record, TxId, encode};
 
 use crate::batch::Batch;
 use crate::error::StateError;
-use crate::layout::{META_KEPT, indexed, number, reference_prefix};
+use crate::layout::{Link, META_KEPT, indexed, link_prefix, number, reference_prefix};
 use crate::query::Reader;
 use crate::state::State;
 use crate::storage::{Durability, Storage, Table};
@@ -182,6 +182,11 @@ fn delete_record(batch: &mut Batch, record: &Record) {
     if !record.reference.is_empty() {
         let prefix = reference_prefix(&record.sender, &record.reference);
         batch.delete(Table::References, &indexed(prefix.as_bytes(), seq));
+    }
+    for (link, other) in [(Link::Previous, record.previous), (Link::Subject, record.subject)] {
+        if let Some(other) = other {
+            batch.delete(Table::Links, &indexed(&link_prefix(link, &other), seq));
+        }
     }
     batch.delete(Table::Senders, &indexed(record.sender.as_bytes(), seq));
     batch.delete(Table::Kinds, &indexed(&[record.kind as u8], seq));

@@ -4,7 +4,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cairn_types::identity::{Identity, IdentityKey};
 use cairn_types::log::TreeHash;
 use cairn_types::receipt::AnchorProof;
 use cairn_types::tree::path_from_nodes;
@@ -19,7 +18,7 @@ use crate::layout::{
     reference_prefix,
 };
 use crate::logs::{Lane, history_leaf, lane};
-use crate::overlay::{View, read_location};
+use crate::overlay::read_location;
 use crate::state::State;
 use crate::storage::{Order, Scan, Storage, Table};
 
@@ -492,24 +491,6 @@ impl State {
             certificate: top.certificate,
             validators: validators.as_ref().clone(),
         }))
-    }
-
-    /// A registered identity, with the heights each of its keys served.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn identity(&self, address: &Address) -> Result<Option<Identity>, StateError> {
-        let view = View { store: self.store.as_ref(), chain: Vec::new() };
-        let Some(entry) = view.identity(*address)? else { return Ok(None) };
-        let keys = entry
-            .keys
-            .iter()
-            .map(|held| {
-                let key = view.public_key(&held.address)?;
-                Ok(IdentityKey { key, from: held.from, until: held.until })
-            })
-            .collect::<Result<Vec<_>, StateError>>()?;
-        Ok(Some(Identity { address: *address, threshold: entry.threshold, keys, admitted: entry.admitted }))
     }
 
     /// Sizes of the logs at the tip.

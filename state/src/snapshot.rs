@@ -12,18 +12,18 @@
 use std::ops::ControlFlow;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::identity::IDENTITY_KEYS_MAX;
+use cairn_types::identity::{IDENTITY_KEYS_MAX, IdentityEntry};
 use cairn_types::log::TreeHash;
 use cairn_types::transaction::block_leaf;
 use cairn_types::tree::{self, Peaks};
 use cairn_types::{
-    Address, CommitCert, Genesis, Hash, Header, Height, PublicKey, SignedTransaction, TxId, decode, encode,
+    Address, CommitCert, Genesis, Hash, Header, Height, PublicKey, SignedTransaction, StateKey, TxId, decode,
+    encode,
 };
 use thiserror::Error;
 
-use crate::authenticated::{StateKey, read_value};
+use crate::authenticated::read_value;
 use crate::error::StateError;
-use crate::identity::IdentityEntry;
 use crate::query::Reader;
 use crate::sparse::{Edges, Leaf, PLACEHOLDER, edges, root};
 use crate::state::State;
@@ -247,23 +247,20 @@ impl Intake {
     }
 }
 
-/// The identity a leaf holds, if it holds one. What a key hash stands for shows only with its key.
-fn identity_of(key: &Hash, value: &[u8]) -> Option<IdentityEntry> {
-    let fixed =
-        [StateKey::Params, StateKey::Admission, StateKey::Validators, StateKey::Motions, StateKey::Protocol];
-    if fixed.iter().any(|known| known.hash().0 == key.0) {
-        return None;
-    }
-    read_value::<IdentityEntry>("identity", value)
-        .ok()
-        .filter(|entry| !entry.keys.is_empty() && entry.keys.len() <= IDENTITY_KEYS_MAX)
+/// The identity a leaf holds, if it holds one. Only an identity's own key is the hash of its first key's
+/// address, so that no other value can pass for one.
+pub(crate) fn identity_of(key: &Hash, value: &[u8]) -> Option<(Address, IdentityEntry)> {
+    let entry = read_value::<IdentityEntry>("identity", value).ok()?;
+    let address = entry.keys.first().map(|first| first.address)?;
+    let is_own = StateKey::Identity(address).hash() == *key;
+    (is_own && entry.keys.len() <= IDENTITY_KEYS_MAX).then_some((address, entry))
 }
 
 /// Every key that an identity names must come with it, and nothing else.
 fn check_keys(leaves: &[(Hash, Vec<u8>)], keys: &[PublicKey]) -> Result<(), SnapshotFault> {
     let mut given = keys.iter().map(PublicKey::address);
     for (key, value) in leaves {
-        for held in identity_of(key, value).map(|entry| entry.keys).unwrap_or_default() {
+        for held in identity_of(key, value).map(|(_, entry)| entry.keys).unwrap_or_default() {
             if given.next() != Some(held.address) {
                 return Err(SnapshotFault::Keys { address: held.address.to_string() });
             }
@@ -373,7 +370,7 @@ fn map_chunks(store: &dyn Storage) -> Result<Vec<SnapshotChunk>, StateError> {
             bytes = bytes.saturating_add(value.len());
             // The first leaf of a later run is the last one's again, and its keys are there already.
             if at > from || from == 0 {
-                for held in identity_of(key, value).map(|entry| entry.keys).unwrap_or_default() {
+                for held in identity_of(key, value).map(|(_, entry)| entry.keys).unwrap_or_default() {
                     let public = public_key(store, &held.address)?;
                     bytes = bytes.saturating_add(public.as_bytes().len());
                     keys.push(public);

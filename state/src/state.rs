@@ -150,7 +150,7 @@ impl State {
         let (head, view) = self.state_after(parent).map_err(unavailable)?;
         let entry = view.identity(tx.sender).map_err(unavailable)?;
         let rules = head.rules_after();
-        let addresses = signing_keys(tx, entry.as_ref(), rules)?;
+        let addresses = signing_keys(tx, entry.as_ref(), rules, None)?;
         let mut keys = tx
             .keys
             .iter()
@@ -276,7 +276,9 @@ impl State {
         let mut execution = Execution::new(&rules, &view, &head, header.time_ms);
         for (index, candidate) in candidates.enumerate() {
             execution.apply(&candidate).map_err(|halt| match halt {
-                Halt::Refused(refusal) => BlockFault::Transaction { index, id: candidate.id, refusal },
+                Halt::Refused(refusal) => {
+                    BlockFault::Transaction { index, id: candidate.id, refusal: Box::new(refusal) }
+                }
                 Halt::Failed(error) => BlockFault::Unavailable(error),
             })?;
         }

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cairn_crypto::LoginGuard;
 use cairn_p2p::Command;
 use cairn_rpc::{
     AnchorLog, Answer, At, Backend, Fault, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, Motions, NetInfo,
     NodeAbout, NodeStatus, ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage,
     StoredBlock, SubmitState, Submitted, Trust, TxLookup, ValidatorsAt, Verdict,
 };
-use cairn_types::identity::Identity;
 use cairn_types::{
-    Address, AuthenticatedTx, Block, CommitCert, Epoch, Hash, Header, Height, ProofId, Record, Regime,
+    AuthenticatedTx, Block, CommitCert, Epoch, Hash, Header, Height, ProofId, Record, Regime,
     SignedTransaction, TxId, Verified,
 };
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::clock::now_ms;
@@ -35,6 +36,7 @@ pub(crate) struct NodeBackend {
     notary: Arc<Notary>,
     about: NodeAbout,
     started: Instant,
+    pub(super) logins: Arc<Mutex<LoginGuard>>,
 }
 
 impl NodeBackend {
@@ -49,11 +51,11 @@ impl NodeBackend {
             admission: context.genesis.admission,
         };
         let notary = Arc::new(notary);
-        Self { context, transactions, notary, about, started: Instant::now() }
+        Self { context, transactions, notary, about, started: Instant::now(), logins: Arc::default() }
     }
 
     /// Runs a read of the state off the async threads.
-    fn read<T: Send + 'static>(
+    pub(super) fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Context) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<'_, T> {
@@ -313,10 +315,6 @@ impl Backend for NodeBackend {
 
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict> {
         self.read(move |context| reads::verify_receipt(context, &receipt))
-    }
-
-    fn identity(&self, address: Address) -> Answer<'_, Option<Identity>> {
-        self.read(move |context| context.state.identity(&address).map_err(fault_of_state))
     }
 
     fn validators(&self, at: At) -> Answer<'_, Option<ValidatorsAt>> {

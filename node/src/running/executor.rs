@@ -216,7 +216,7 @@ impl Executor {
         let verify = |(index, signed): (usize, &Arc<SignedTransaction>)| {
             let keys =
                 self.context.state.resolve_keys(Some(parent), &signed.transaction).map_err(|refusal| {
-                    BlockFault::Transaction { index, id: signed.transaction.id(), refusal }
+                    BlockFault::Transaction { index, id: signed.transaction.id(), refusal: Box::new(refusal) }
                 })?;
             let bytes = encode(signed.as_ref()).len();
             let checked = self.context.verifier.transaction(Arc::clone(signed), bytes, keys);

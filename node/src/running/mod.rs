@@ -2,13 +2,14 @@
 
 mod activity;
 mod backend;
-mod clock;
+pub(crate) mod clock;
 mod consensus_loop;
 mod context;
 mod epoch;
 mod evidence;
 mod executor;
 mod faults;
+mod identities;
 mod inbound;
 mod keys;
 mod metrics;

@@ -60,7 +60,8 @@ pub(crate) fn final_block(context: &Context, height: Height) -> Read<Option<Fina
         records.extend(context.state.record(seq).map_err(fault_of_state)?);
     }
     let transactions = block.transactions().iter().map(|tx| tx.transaction.id()).collect();
-    Ok(Some(FinalBlock { id: block.id(), header, transactions, records }))
+    let events = context.state.events_of_block(height).map_err(fault_of_state)?;
+    Ok(Some(FinalBlock { id: block.id(), header, transactions, records, events }))
 }
 
 /// Where a transaction landed.

@@ -9,6 +9,7 @@ mod epochs;
 mod experiments;
 mod followers;
 mod homes;
+mod identities;
 mod receipts;
 mod refusals;
 mod twice;
