@@ -19,7 +19,7 @@ impl NodeSource for Nothing {
 
 fn leaves(count: u64) -> (Vec<Leaf>, Hash) {
     let values: Vec<_> = (0..count)
-        .map(|at| (KeyHash(Context::State.hash(&at.to_le_bytes()).0), vec![at as u8; 1 + at as usize % 9]))
+        .map(|at| (Context::State.hash(&at.to_le_bytes()), vec![at as u8; 1 + at as usize % 9]))
         .collect();
     let mut leaves: Vec<Leaf> = values.iter().map(|(key, value)| Leaf::new(key.0, value)).collect();
     leaves.sort_by_key(|leaf| leaf.key);
