@@ -10,7 +10,7 @@ use crate::input::{Answer, Claim, Failure, Input, Position};
 use crate::output::{Output, Question, RequestId};
 use crate::peers::{Lapse, Peers};
 use crate::range::{Range, Rest};
-use crate::window::{Asked, Gap, HEDGE_AFTER, RANGE_BLOCKS_MAX, Window};
+use crate::window::{Asked, Gap, HEDGE_AFTER, Held, RANGE_BLOCKS_MAX, Window};
 
 /// How often a peer is asked where the chain stands, beside announcements and statuses.
 pub const POLL_EVERY: Duration = Duration::from_secs(2);
@@ -204,7 +204,7 @@ impl<P: Copy + Ord> CatchUp<P> {
         self.peers.served(asked.peer, range.bytes, now.saturating_sub(asked.at));
         self.proven = self.proven.max(last);
         if last > self.tip.height {
-            self.window.hold(range.blocks);
+            self.window.hold(Held { blocks: range.blocks, end: range.end });
         }
     }
 
@@ -242,10 +242,10 @@ impl<P: Copy + Ord> CatchUp<P> {
     }
 
     fn apply(&mut self) {
-        let Some(blocks) = self.window.take_next(self.tip.height) else { return };
+        let Some(Held { blocks, end }) = self.window.take_next(self.tip.height) else { return };
         let Some(first) = blocks.first().map(|first| first.block.header()) else { return };
         let output = if first.parent == self.tip.id {
-            Output::Apply(blocks)
+            Output::Apply { blocks, end }
         } else {
             Output::Fork { height: first.height, committed: self.tip.id, parent: first.parent }
         };

@@ -1,6 +1,8 @@
 //! What the driver is asked to do.
 
-use cairn_types::{BlockId, CertifiedBlock, Height};
+use std::sync::Arc;
+
+use cairn_types::{BlockId, CertifiedBlock, EpochProof, Height};
 
 /// Names one question, so that its answer finds back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -35,7 +37,12 @@ pub enum Output<P> {
         question: Question,
     },
     /// Make these blocks final, oldest first; then report [`crate::Input::Committed`]. One at a time.
-    Apply(Vec<CertifiedBlock>),
+    Apply {
+        /// The blocks.
+        blocks: Vec<CertifiedBlock>,
+        /// The commit proof of their epoch, when the last of them ends it.
+        end: Option<Arc<EpochProof>>,
+    },
     /// The peer has provably lied.
     Punish {
         /// The peer.

@@ -3,22 +3,30 @@
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, Header, Height};
+use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, EpochProof, Header, Height};
 use thiserror::Error;
 
 /// A final block, with a commit certificate where one names exactly this block.
-///
-/// An epoch's last block may be final by a certificate of a carrier (consensus rule E); the headers that link
-/// the two belong here, beside the certificate.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub struct Entry {
     /// The block.
     pub block: Arc<Block>,
     /// Its own commit certificate; none for a block that became final as an ancestor.
     pub certificate: Option<Arc<CommitCert>>,
+    /// The commit proof of the epoch that this block ends (consensus rule E).
+    pub end: Option<Arc<EpochProof>>,
 }
 
-/// What the driver says about a certificate for a header that it names.
+/// What makes a block final.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof<'a> {
+    /// A commit certificate that names it.
+    Certificate(&'a Arc<CommitCert>),
+    /// The commit proof of the epoch that it ends.
+    End(&'a Arc<EpochProof>),
+}
+
+/// What the driver says about what makes a header final.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Judge {
     /// A quorum of the header's epoch signed it.
@@ -45,6 +53,8 @@ pub enum Rest {
 pub struct Range {
     /// Final blocks, lowest first, linked, each with the certificate that covers it.
     pub blocks: Vec<CertifiedBlock>,
+    /// The commit proof of their epoch, when the last of them ends it.
+    pub end: Option<Arc<EpochProof>>,
     /// What followed them.
     pub rest: Rest,
     /// Blocks in the answer, dropped ones included.
@@ -67,12 +77,16 @@ pub enum RangeFault {
     WrongTransactions { block: BlockId, height: Height },
     #[error("the certificate given for block {block} at height {height} names another block, view or epoch")]
     WrongCertificate { block: BlockId, height: Height },
+    #[error("block {block} at height {height} ends its epoch without the proof of it")]
+    NoEnd { block: BlockId, height: Height },
+    #[error("the proof given for block {block} at height {height} is of another block")]
+    OtherEnd { block: BlockId, height: Height },
     #[error("the certificate of block {block} at height {height}: {why}")]
     BadCertificate { block: BlockId, height: Height, why: String },
 }
 
-/// Judges an answer to "`count` blocks from `from`". `certificate` is asked about every certificate, with the
-/// header it names. `bytes` is the length of the answer.
+/// Judges an answer to "`count` blocks from `from`". `judge` is asked about every certificate and proof, with the
+/// header it names; no range goes beyond the end of an epoch. `bytes` is the length of the answer.
 ///
 /// # Errors
 /// What is provably wrong.
@@ -81,50 +95,65 @@ pub fn check_range(
     count: u32,
     entries: Vec<Entry>,
     bytes: usize,
-    certificate: &mut dyn FnMut(&Header, &Arc<CommitCert>) -> Judge,
+    judge: &mut dyn FnMut(&Header, Proof<'_>) -> Judge,
 ) -> Result<Range, RangeFault> {
     let given = entries.len();
     if given > count as usize {
         return Err(RangeFault::TooMany { got: given, most: count });
     }
     check_links(from, &entries)?;
-    let mut rest = Rest::Nothing;
+    let (mut rest, mut end) = (Rest::Nothing, None);
     let (mut blocks, mut covered) = (Vec::with_capacity(given), Vec::new());
-    for Entry { block, certificate: offered } in entries {
-        let (height, id) = (block.header().height, block.id());
+    let mut entries = entries.into_iter();
+    for Entry { block, certificate: offered, end: proof } in entries.by_ref() {
+        let (height, id, epoch) = (block.header().height, block.id(), block.header().epoch);
         if !block.matches_tx_root() {
             return Err(RangeFault::WrongTransactions { block: id, height });
         }
+        let header = block.header().clone();
         covered.push(block);
-        let (Some(offered), Some(block), Some(first)) = (offered, covered.last(), covered.first()) else {
-            continue;
+        let proof = if header.ends_epoch() {
+            Some(proof.ok_or(RangeFault::NoEnd { block: id, height })?)
+        } else {
+            None
         };
-        if first.header().epoch != block.header().epoch {
+        let certificate = proof.as_ref().map(|proof| Arc::clone(&proof.certificate)).or(offered);
+        let (Some(certificate), Some(first)) = (certificate, covered.first()) else { continue };
+        let first = first.header();
+        if first.epoch != epoch {
             // No certificate crosses epochs: the end of the epoch before came without its proof.
             break;
         }
-        match certificate(block.header(), &offered) {
+        let first = first.height;
+        match judge(&header, proof.as_ref().map_or(Proof::Certificate(&certificate), Proof::End)) {
             Judge::Good => {
-                let certify = |block| CertifiedBlock { block, certificate: Arc::clone(&offered) };
+                let certify = |block| CertifiedBlock { block, certificate: Arc::clone(&certificate) };
                 blocks.extend(covered.drain(..).map(certify));
             }
             Judge::Bad(why) => return Err(RangeFault::BadCertificate { block: id, height, why }),
             Judge::EpochUnknown => {
-                rest = Rest::EpochUnknown(first.header().height);
+                rest = Rest::EpochUnknown(first);
                 break;
             }
         }
+        if proof.is_some() {
+            end = proof;
+            break;
+        }
     }
-    if let (Rest::Nothing, Some(first)) = (rest, covered.first()) {
-        rest = Rest::Uncertified(first.header().height);
+    match (rest, covered.first(), entries.next()) {
+        (Rest::Nothing, Some(first), _) => rest = Rest::Uncertified(first.header().height),
+        // The next epoch's validators are known when this one's end is applied.
+        (Rest::Nothing, None, Some(next)) => rest = Rest::EpochUnknown(next.block.header().height),
+        _ => {}
     }
-    Ok(Range { blocks, rest, given, bytes })
+    Ok(Range { blocks, end, rest, given, bytes })
 }
 
 /// Heights and parents, and that each certificate names the block it is given for.
 fn check_links(from: Height, entries: &[Entry]) -> Result<(), RangeFault> {
     let (mut expected, mut parent) = (from, None);
-    for Entry { block, certificate } in entries {
+    for Entry { block, certificate, end } in entries {
         let (header, id) = (block.header(), block.id());
         let height = header.height;
         if height != expected {
@@ -138,6 +167,10 @@ fn check_links(from: Height, entries: &[Entry]) -> Result<(), RangeFault> {
         };
         if certificate.as_ref().is_some_and(|certificate| !names_it(certificate)) {
             return Err(RangeFault::WrongCertificate { block: id, height });
+        }
+        let ends_here = |end: &Arc<EpochProof>| end.last_block().is_ok_and(|last| last.id() == id);
+        if end.as_ref().is_some_and(|end| !ends_here(end)) {
+            return Err(RangeFault::OtherEnd { block: id, height });
         }
         (expected, parent) = (height.next(), Some(id));
     }

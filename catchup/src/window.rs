@@ -1,9 +1,10 @@
 //! The heights just above the committed block: which are being asked for, which are here (rules S4 and S6).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::{CertifiedBlock, Height};
+use cairn_types::{CertifiedBlock, EpochProof, Height};
 
 use crate::output::RequestId;
 
@@ -40,12 +41,25 @@ pub(crate) struct Gap {
     pub(crate) count: u32,
 }
 
+/// Certified blocks that wait to be applied, and the proof of their epoch's end when they reach it.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) blocks: Vec<CertifiedBlock>,
+    pub(crate) end: Option<Arc<EpochProof>>,
+}
+
+impl Held {
+    fn last(&self) -> Option<Height> {
+        self.blocks.last().map(|last| last.block.header().height)
+    }
+}
+
 /// The window itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Window<P> {
     pub(crate) asked: BTreeMap<RequestId, Asked<P>>,
     /// Certified ranges by their first height.
-    held: BTreeMap<Height, Vec<CertifiedBlock>>,
+    held: BTreeMap<Height, Held>,
     /// The last height being applied.
     applying: Option<Height>,
     /// Heights from which a range of the usual length ended in no certificate.
@@ -76,16 +90,13 @@ impl<P: Copy + Ord> Window<P> {
 
     /// The highest height held or being applied.
     pub(crate) fn highest(&self) -> Height {
-        let held =
-            self.held.values().filter_map(|blocks| blocks.last()).map(|last| last.block.header().height);
-        held.chain(self.applying).max().unwrap_or(Height::ZERO)
+        self.held.values().filter_map(Held::last).chain(self.applying).max().unwrap_or(Height::ZERO)
     }
 
-    pub(crate) fn hold(&mut self, blocks: Vec<CertifiedBlock>) {
-        let Some(first) = blocks.first().map(|first| first.block.header().height) else { return };
-        let longer = self.held.get(&first).is_none_or(|held| held.len() < blocks.len());
-        if longer {
-            self.held.insert(first, blocks);
+    pub(crate) fn hold(&mut self, held: Held) {
+        let Some(first) = held.blocks.first().map(|first| first.block.header().height) else { return };
+        if self.held.get(&first).is_none_or(|before| before.blocks.len() < held.blocks.len()) {
+            self.held.insert(first, held);
         }
     }
 
@@ -104,22 +115,21 @@ impl<P: Copy + Ord> Window<P> {
         }
         self.ceiling = None;
         self.wide.retain(|from| *from > tip);
-        self.held.retain(|_, blocks| blocks.last().is_some_and(|last| last.block.header().height > tip));
+        self.held.retain(|_, held| held.last().is_some_and(|last| last > tip));
     }
 
     /// Takes the held blocks that follow `tip`, to be applied.
-    pub(crate) fn take_next(&mut self, tip: Height) -> Option<Vec<CertifiedBlock>> {
+    pub(crate) fn take_next(&mut self, tip: Height) -> Option<Held> {
         if self.applying.is_some() {
             return None;
         }
         let next = tip.next();
         let (first, _) = self.held.range(..=next).next_back()?;
         let first = *first;
-        let mut blocks = self.held.remove(&first)?;
-        blocks.retain(|certified| certified.block.header().height > tip);
-        let last = blocks.last()?.block.header().height;
-        self.applying = Some(last);
-        Some(blocks)
+        let mut held = self.held.remove(&first)?;
+        held.blocks.retain(|certified| certified.block.header().height > tip);
+        self.applying = Some(held.last()?);
+        Some(held)
     }
 
     /// Ranges asked for, held and applied; two questions for the same heights count once.
@@ -134,10 +144,9 @@ impl<P: Copy + Ord> Window<P> {
         let end = self.ceiling.map_or(top.next(), |ceiling| ceiling.min(top.next())).get();
         let mut covered: Vec<(u64, u64)> =
             self.asked.values().map(|asked| (asked.from.get(), asked.end())).collect();
-        covered.extend(self.held.iter().filter_map(|(from, blocks)| {
-            let last = blocks.last()?.block.header().height;
-            Some((from.get(), last.next().get()))
-        }));
+        covered.extend(
+            self.held.iter().filter_map(|(from, held)| Some((from.get(), held.last()?.next().get()))),
+        );
         covered.sort_unstable();
         let mut room = RANGES_MAX.saturating_sub(self.ranges());
         let (mut gaps, mut at) = (Vec::new(), first.get());

@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use borsh::BorshDeserialize;
-use cairn_types::identity::{Identity, IdentityKey};
+use cairn_types::identity::{Identity, IdentityEntry};
 use cairn_types::{
     Address, Block, BlockId, ChainId, Hash, Height, ProofId, ProofKind, PublicKey, Record, Scheme,
     SignedTransaction, TxId, decode,
@@ -285,28 +285,21 @@ pub(crate) fn block(value: &Value) -> Read<Block> {
     }
 }
 
+/// An identity from its entry's bytes and its public keys; refused when a key is not the one the entry names.
 pub(crate) fn identity(value: &Value) -> Read<Identity> {
-    let small = |name: &str, number: u64| {
-        u16::try_from(number).map_err(|_| format!("`{name}` is {number}; expected at most 65535"))
-    };
-    let mut keys = Vec::new();
-    for (position, key) in list(value, "verificationMethod")?.iter().enumerate() {
-        if int(key, "index")? != position as u64 {
-            return Err(format!("key {position} has another index"));
-        }
-        let scheme = Scheme::from_name(text(key, "scheme")?).ok_or("an unknown signature scheme")?;
-        let public = PublicKey::new(scheme, &bytes(key, "key_b64")?).ok_or("a key of a wrong length")?;
-        let until = key.get("until_height").filter(|height| !height.is_null());
-        keys.push(IdentityKey {
-            key: public,
-            from: Height::new(int(key, "from_height")?),
-            until: until.map(|_| int(key, "until_height")).transpose()?.map(Height::new),
-        });
+    let entry: IdentityEntry = canonical(value, "entry_b64")?;
+    let listed = list(value, "verificationMethod")?;
+    if listed.len() != entry.keys.len() {
+        return Err(format!("{} keys are listed; the entry has {}", listed.len(), entry.keys.len()));
     }
-    Ok(Identity {
-        address: id(value, "address")?,
-        threshold: small("threshold", int(value, "threshold")?)?,
-        keys,
-        admitted: flag(value, "admitted")?,
-    })
+    let mut keys = Vec::with_capacity(listed.len());
+    for (position, (listed, held)) in listed.iter().zip(&entry.keys).enumerate() {
+        let scheme = Scheme::from_name(text(listed, "scheme")?).ok_or("an unknown signature scheme")?;
+        let key = PublicKey::new(scheme, &bytes(listed, "key_b64")?).ok_or("a key of a wrong length")?;
+        if key.address() != held.address {
+            return Err(format!("key {position} is not the one the entry names"));
+        }
+        keys.push(key);
+    }
+    Ok(Identity { address: id(value, "address")?, entry, keys })
 }

@@ -37,6 +37,8 @@ mod answers;
 #[cfg(feature = "net")]
 mod clock;
 #[cfg(feature = "net")]
+mod identities;
+#[cfg(feature = "net")]
 mod log;
 #[cfg(feature = "net")]
 mod methods;
@@ -44,6 +46,8 @@ mod methods;
 mod transport;
 
 pub use batch::{Batch, Item, SALT_BYTES, Salt, Salting};
+pub use cairn_crypto::{LoginFault, LoginGuard, LoginMoment, sign_login, verify_login};
+pub use cairn_receipt::{StateDocument, StateFinding, StateSubject};
 pub use fault::{ClientFault, RpcError};
 pub use files::{FileReceipt, receipt_path, write_atomically};
 pub use hashing::{Algorithm, hash_file, hash_reader};
@@ -57,6 +61,8 @@ pub use anchor::{AnchorOptions, Anchored};
 pub use answers::{
     BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait,
 };
+#[cfg(feature = "net")]
+pub use identities::{DelegationState, HistoryItem, KeyVote, ProposalState, ProvenFinding};
 #[cfg(feature = "net")]
 pub use log::{BUNDLE_RECORDS_MAX, Blocks, LogCheckpoint, TrustPath};
 #[cfg(feature = "net")]

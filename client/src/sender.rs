@@ -20,6 +20,13 @@ impl Sender {
         Self { address: key.address(), keys: vec![(KeyRef::Inline(key.public().clone()), key)] }
     }
 
+    /// An identity that signs with these keys, each named as transactions name it.
+    pub fn with_keys(address: Address, keys: impl IntoIterator<Item = (KeyRef, KeyPair)>) -> Self {
+        let mut keys: Vec<_> = keys.into_iter().collect();
+        keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self { address, keys }
+    }
+
     /// A registered identity that signs with its key number `index`.
     pub fn registered(address: Address, index: u16, key: KeyPair) -> Self {
         Self { address, keys: vec![(KeyRef::Registered(index), key)] }

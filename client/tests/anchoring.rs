@@ -282,8 +282,8 @@ async fn typed_methods_read_the_canonical_bytes() {
     let submitted = client.tx_submit(&signed, Wait::Final).await.unwrap();
     assert_eq!((submitted.tx_id, submitted.duplicate), (signed.transaction.id(), false));
     let identity = client.identity_get(register.address()).await.unwrap();
-    assert_eq!((identity.address, identity.threshold, identity.keys.len()), (register.address(), 1, 1));
-    assert_eq!(identity.keys[0].key.address(), register.address());
+    assert_eq!((identity.address, identity.entry.threshold, identity.keys.len()), (register.address(), 1, 1));
+    assert_eq!(identity.keys[0].address(), register.address());
 }
 
 #[tokio::test]

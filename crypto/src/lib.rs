@@ -12,6 +12,7 @@
 mod fault;
 mod key_pair;
 mod keystore;
+mod login;
 mod node_record;
 mod note_key;
 mod signature;
@@ -23,6 +24,9 @@ mod verifier;
 pub use fault::{CertKind, MessageFault};
 pub use key_pair::{KeyFault, KeyPair};
 pub use keystore::{EmptyPassphrase, Keystore, KeystoreFault, Passphrase};
+pub use login::{
+    LOGIN_SKEW_MAX_MS, LOGINS_REMEMBERED_MAX, LoginFault, LoginGuard, LoginMoment, sign_login, verify_login,
+};
 pub use note_key::{NoteKey, NoteKeyFault, note_binding_preimage, verify_note, verify_note_binding};
 pub use signature::{SignatureFault, verify};
 pub use simulated::sign_simulated;

@@ -1,20 +1,26 @@
 //! The command line: one file per verb or group of verbs, one exit code for each kind of answer.
 
+mod actor;
 mod audit;
 mod config;
 mod digest;
 mod files;
 mod genesis;
+mod identity;
+mod identity_attach;
+mod identity_show;
 mod info;
 mod init;
 mod keys;
 mod load;
+mod multisig;
 mod output;
 mod receipt;
 mod rpc;
 mod sender;
 mod signer;
 mod sim;
+mod snapshot;
 mod stamp;
 mod start;
 mod status;
@@ -40,6 +46,7 @@ Examples:
   cairn keys new --out validator.json            a validator's key, encrypted
   cairn init --genesis genesis.json              a follower's home in ~/.cairn
   cairn start                                    run the node
+  cairn identity new --key me.json               register an identity; `identity --help` says more
   cairn rpc proof_get root=<hex>                 call any JSON-RPC method
 
 Exit codes:
@@ -122,6 +129,12 @@ enum Verb {
     Trust(trust::TrustVerb),
     /// Execute a node's chain again and check everything it says
     Audit(audit::AuditArgs),
+    /// Identities: keys, recovery, delegation, agents, login
+    #[command(subcommand)]
+    Identity(identity::IdentityVerb),
+    /// What several keys of one identity decide together
+    #[command(subcommand)]
+    Multisig(multisig::MultisigVerb),
     /// Call a JSON-RPC method
     Rpc(rpc::RpcArgs),
     /// Show and check the configuration
@@ -133,6 +146,9 @@ enum Verb {
     /// Move a validator's signing duty to another machine
     #[command(subcommand)]
     Signer(signer::SignerVerb),
+    /// A final state in one file: made, checked and put into a new home
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotVerb),
     /// Submit proofs at a steady rate and measure finality
     Load(load::LoadArgs),
     /// Networks of real nodes on this machine
@@ -206,10 +222,13 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Receipt(verb) => receipt::run(common, &verb),
         Verb::Trust(verb) => trust::run(common, &verb),
         Verb::Audit(args) => audit::run(common, &args),
+        Verb::Identity(verb) => identity::run(common, &verb),
+        Verb::Multisig(verb) => multisig::run(common, &verb),
         Verb::Rpc(args) => rpc::run(common, &args),
         Verb::Config(verb) => config::run(common, &verb),
         Verb::Validator(verb) => validator::run(common, &verb),
         Verb::Signer(verb) => signer::run(common, &verb),
+        Verb::Snapshot(verb) => snapshot::run(common, &verb),
         Verb::Load(args) => load::run(common, args),
         Verb::Testnet(args) => testnet::run(common, args),
         Verb::Sim(args) => sim::run(common, &args),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cairn_state::{KEEP_BLOCKS_MIN, Role};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -105,6 +106,10 @@ pub(crate) struct KeysConfig {
 pub(crate) struct StateConfig {
     /// RocksDB's block cache, MiB.
     pub(crate) cache_mib: u64,
+    /// What the node keeps of the past.
+    pub(crate) role: Role,
+    /// Newest blocks that are kept whole whatever the role.
+    pub(crate) keep_blocks: u64,
 }
 
 /// `[log]`.
@@ -229,6 +234,15 @@ impl Validator<'_> {
             let expected = format!("{CACHE_MIB_MIN} to {CACHE_MIB_MAX} MiB");
             return Err(self.refuse("state.cache_mib", &cache_mib.to_string(), expected));
         }
+        let role = raw.state.role.parse::<Role>();
+        let role = role.map_err(|_| {
+            self.refuse("state.role", &raw.state.role, "archive, prover or validator".to_owned())
+        })?;
+        let keep_blocks = raw.state.keep_blocks;
+        if keep_blocks < KEEP_BLOCKS_MIN {
+            let expected = format!("at least {KEEP_BLOCKS_MIN} blocks");
+            return Err(self.refuse("state.keep_blocks", &keep_blocks.to_string(), expected));
+        }
         Ok(Config {
             rpc,
             p2p,
@@ -237,7 +251,7 @@ impl Validator<'_> {
                 validator_next: self.path(&raw.keys.validator_next),
                 passphrase_file: self.path(&raw.keys.passphrase_file),
             },
-            state: StateConfig { cache_mib },
+            state: StateConfig { cache_mib, role, keep_blocks },
             log: LogConfig {
                 level: self.level(&raw.log.level)?,
                 format: match raw.log.format.as_str() {

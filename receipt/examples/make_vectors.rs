@@ -12,10 +12,12 @@ use std::sync::Arc;
 use cairn_types::block::Header;
 use cairn_types::certificate::{First, Second, TimeoutEntry};
 use cairn_types::consistency::consistency_from_nodes;
+use cairn_types::delegation::{DelegationOp, Kinds, Mandate, Rate, Scope, Terms};
 use cairn_types::evidence::Pair;
-use cairn_types::identity::IdentityOp;
+use cairn_types::identity::{IdentityOp, NewKey, Purpose, Purposes, RecoveredKeys};
 use cairn_types::log::TreeHash;
 use cairn_types::multiproof::multiproof_from_nodes;
+use cairn_types::multisig::{MultisigOp, Proposed};
 use cairn_types::signing::{Tag, block_preimage, timeout_preimage};
 use cairn_types::transaction::Proofs;
 use cairn_types::tree::{Peaks, root};
@@ -43,6 +45,7 @@ fn main() -> std::io::Result<()> {
         ("receipts", receipts()),
         ("documents", documents()),
         ("logproofs", log_proofs()),
+        ("state", states()),
     ];
     for (name, value) in files {
         if !wanted.is_empty() && !wanted.iter().any(|it| it == name) {
@@ -232,9 +235,46 @@ fn proofs_payload() -> Payload {
     Payload::Proofs(Proofs(vec![first, second]))
 }
 
+fn scope() -> Scope {
+    let kinds =
+        Kinds::of([cairn_types::ProofKind::Batch, cairn_types::ProofKind::Custom]).expect("two kinds");
+    Scope { kinds, tree: Some(TreeKind::CairnB3V1), metadata_bytes_max: 64 }
+}
+
+fn grant() -> DelegationOp {
+    let rate = Some(Rate { count: 60, period_ms: 3_600_000 });
+    let terms = Terms { scope: scope(), proofs_max: Some(1_000), rate, expires_ms: Some(1_798_761_600_000) };
+    DelegationOp::Grant { delegate: cairn_types::Address::new(Hash([4; 32])), terms }
+}
+
+fn allow() -> DelegationOp {
+    let mandate = Mandate { scope: Scope::ALL, rate: None };
+    DelegationOp::SetAgent { agent: cairn_types::Address::new(Hash([4; 32])), mandate }
+}
+
+fn propose() -> Payload {
+    let Payload::Proofs(proofs) = proofs_payload() else { unreachable!("it holds proofs") };
+    Payload::Multisig(MultisigOp::Propose {
+        payload: Proposed::Proofs(proofs),
+        expires_ms: 1_767_312_000_000,
+    })
+}
+
+fn add_key() -> IdentityOp {
+    let purposes = Purposes::of([Purpose::Authentication, Purpose::Assertion]).expect("two purposes");
+    let key = key(Scheme::MlDsa65, 2).public().clone();
+    IdentityOp::AddKey(NewKey { key, purposes, expires_ms: Some(1_798_761_600_000) })
+}
+
+fn recover() -> IdentityOp {
+    let key = key(Scheme::MlDsa65, 3).public().clone();
+    let new = NewKey { key, purposes: Purposes::ORDINARY, expires_ms: None };
+    IdentityOp::Recover { keys: RecoveredKeys(vec![new]), threshold: 1 }
+}
+
 fn transactions() -> Value {
     let (ml, di) = (Scheme::MlDsa65, Scheme::Dilithium3);
-    let rotate = IdentityOp::RotateKey { index: 0, key: key(ml, 2).public().clone() };
+    let rotate = IdentityOp::RotateKey { index: 0, key: key(ml, 2).public().clone(), expires_ms: None };
     let mut two_keys = transaction(ml, Payload::Identity(IdentityOp::SetThreshold(2)));
     two_keys.keys = vec![KeyRef::Registered(0), KeyRef::Registered(3)];
     let registered = |payload| Transaction { keys: vec![KeyRef::Registered(0)], ..transaction(ml, payload) };
@@ -247,6 +287,11 @@ fn transactions() -> Value {
         ("two proofs, inline dilithium3 key", sign(transaction(di, proofs_payload()), &[(di, 1)])),
         ("register", sign(transaction(ml, Payload::Identity(IdentityOp::Register)), &[(ml, 1)])),
         ("rotate key", sign(registered(Payload::Identity(rotate)), &[(ml, 1)])),
+        ("grant a delegation", sign(registered(Payload::Delegation(grant())), &[(ml, 1)])),
+        ("allow an agent", sign(registered(Payload::Delegation(allow())), &[(ml, 1)])),
+        ("propose two proofs", sign(registered(propose()), &[(ml, 1)])),
+        ("add a key that expires", sign(registered(Payload::Identity(add_key())), &[(ml, 1)])),
+        ("recover", sign(registered(Payload::Identity(recover())), &[(ml, 1)])),
         ("revoke key", sign(registered(Payload::Identity(IdentityOp::RevokeKey(3))), &[(ml, 1)])),
         ("set threshold, two keys of different schemes", sign(two_keys, &[(ml, 1), (di, 2)])),
     ];
@@ -329,6 +374,24 @@ fn bad_transactions(good: &SignedTransaction) -> Vec<Value> {
         change("a motion without changes", "decode", &|it| {
             let op = GovernanceOp::Propose { changes: Changes(Vec::new()), life_ms: 1 };
             it.transaction.payload = Payload::Governance(op);
+        }),
+        change("delegation to itself", "shape", &|it| {
+            let mut op = grant();
+            if let DelegationOp::Grant { delegate, .. } = &mut op {
+                *delegate = it.transaction.sender;
+            }
+            it.transaction.payload = Payload::Delegation(op);
+        }),
+        change("delegation of no proofs", "shape", &|it| {
+            let mut op = grant();
+            if let DelegationOp::Grant { terms, .. } = &mut op {
+                terms.proofs_max = Some(0);
+            }
+            it.transaction.payload = Payload::Delegation(op);
+        }),
+        change("proposal of a registration", "shape", &|it| {
+            let payload = Proposed::Identity(IdentityOp::Register);
+            it.transaction.payload = Payload::Multisig(MultisigOp::Propose { payload, expires_ms: 1 });
         }),
         change("no signature", "signatures", &|it| it.signatures.clear()),
         change("inline key that is not the sender's", "signatures", &|it| {
@@ -468,6 +531,30 @@ fn case_value(case: &fixture::Case) -> Value {
         "valid": case.fails.is_none(),
         "fails": case.fails.map(cairn_receipt::CheckName::name),
     })
+}
+
+/// State documents, and receipts that carry them.
+fn states() -> Value {
+    let mut groups = Vec::new();
+    for scheme in Scheme::ALL {
+        let of = [
+            ("document", fixture::states::documents(scheme)),
+            ("receipt", fixture::states::receipts(scheme)),
+        ];
+        for (what, group) in of {
+            let cases: Vec<_> = group
+                .cases
+                .iter()
+                .map(|case| {
+                    let pinned: Vec<_> = case.checkpoints.iter().map(ToString::to_string).collect();
+                    json!({"name": case.name, what: case.text, "checkpoints": pinned,
+                           "valid": case.fails.is_none(), "fails": case.fails.map(|check| check.name())})
+                })
+                .collect();
+            groups.push(json!({ "genesis": cairn_genesis::to_json(&group.world.genesis), "cases": cases }));
+        }
+    }
+    json!({ "groups": groups })
 }
 
 fn documents() -> Value {

@@ -9,6 +9,7 @@ mod bundle;
 mod document;
 pub mod export;
 mod read;
+mod state;
 mod strict_json;
 mod verdict;
 mod verify;
@@ -22,6 +23,7 @@ pub use bundle::{
 };
 pub use document::{Checkpoint, ConsistencyProof, Document, LOG_NAMES, bundle_to_json, parse_bundle};
 pub use read::{FormatFault, RECEIPT_BYTES_MAX, parse};
+pub use state::{StateDocument, StateFinding, StateSubject, StateVerdict};
 pub use verdict::{Check, CheckName, Trust, Verdict};
 pub use verify::{ReceiptVerifier, Trusted, verify, verify_json};
 pub use write::to_json;

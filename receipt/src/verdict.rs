@@ -32,11 +32,17 @@ pub enum CheckName {
     Certificate,
     /// The header's id is a pinned checkpoint.
     Checkpoint,
+    /// The header's state holds, or does not hold, what the document says.
+    State,
+    /// A state travels with the receipt that shows the key that signed to have been the sender's then.
+    Signer,
+    /// A state travels with the receipt that shows a delegation to have been in force then.
+    Delegation,
 }
 
 impl CheckName {
     /// Every check, in the order in which they are made.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Format,
         Self::Record,
         Self::Header,
@@ -49,6 +55,9 @@ impl CheckName {
         Self::Validators,
         Self::Certificate,
         Self::Checkpoint,
+        Self::State,
+        Self::Signer,
+        Self::Delegation,
     ];
 
     /// The name in files and JSON.
@@ -66,6 +75,9 @@ impl CheckName {
             Self::Validators => "validators",
             Self::Certificate => "certificate",
             Self::Checkpoint => "checkpoint",
+            Self::State => "state",
+            Self::Signer => "signer",
+            Self::Delegation => "delegation",
         }
     }
 }

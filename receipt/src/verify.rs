@@ -128,8 +128,14 @@ impl ReceiptVerifier {
         let mut run = Run::default();
         let core = AnchorReceipt::of(receipt);
         let leaf = Some((&receipt.subject, receipt.batch.as_ref()));
-        let outcome = self.run(&mut run, leaf, &core);
-        verdict(run, outcome, &receipt.external)
+        let mut unverified = receipt.external.clone();
+        let outcome = self.run(&mut run, leaf, &core).and_then(|passed| {
+            for record in &passed.records {
+                unverified = self.check_evidence(&mut run, record, &receipt.external)?;
+            }
+            Ok(passed)
+        });
+        verdict(run, outcome, &unverified)
     }
 
     /// Verifies that the *record* was anchored: everything but the way from a leaf to the record's root.

@@ -138,8 +138,34 @@ fn receipts() {
             seen.extend(failed);
         }
     }
-    // `consistency` is a check of the documents below alone.
-    assert_eq!(seen.len() + 1, cairn_receipt::CheckName::ALL.len(), "every check fails somewhere: {seen:?}");
+    // `consistency` is a check of the documents below alone; `state`, `signer` and `delegation` of states.
+    assert_eq!(seen.len() + 4, cairn_receipt::CheckName::ALL.len(), "every check fails somewhere: {seen:?}");
+}
+
+#[test]
+fn states() {
+    let mut seen = std::collections::BTreeSet::new();
+    for group in list(&vectors("state"), "groups") {
+        let genesis = cairn_genesis::parse(text(group, "genesis")).unwrap();
+        for case in list(group, "cases") {
+            let mut trusted = Trusted::genesis(&genesis).unwrap();
+            let pinned = case["checkpoints"].as_array().unwrap();
+            trusted.checkpoints =
+                pinned.iter().map(|id| BlockId::from_hex(id.as_str().unwrap()).unwrap()).collect();
+            let verifier = ReceiptVerifier::new(trusted);
+            let verdict = match case["receipt"].as_str() {
+                Some(receipt) => verifier.verify_json(receipt),
+                None => verifier.verify_state_json(text(case, "document")).verdict,
+            };
+            let failed = verdict.failed().map(|check| check.name.name());
+            assert_eq!(verdict.valid, case["valid"].as_bool().unwrap(), "{}", case["name"]);
+            assert_eq!(failed, case["fails"].as_str(), "{}", case["name"]);
+            seen.extend(failed);
+        }
+    }
+    for check in ["format", "header", "state", "certificate", "checkpoint", "signer", "delegation"] {
+        assert!(seen.contains(check), "{check} fails somewhere: {seen:?}");
+    }
 }
 
 #[test]

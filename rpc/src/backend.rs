@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_types::identity::Identity;
+use cairn_types::event::IdentityEvent;
 use cairn_types::receipt::EpochHandover;
 use cairn_types::{
     Address, Admission, Block, BlockId, ChainId, CommitCert, Epoch, Hash, Header, Height, Motion, Params,
@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::fault::Fault;
+use crate::identity_backend::IdentityBackend;
 
 /// What every asynchronous method of [`Backend`] gives. Implement with `Box::pin(async move { .. })`.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
@@ -26,7 +27,7 @@ pub const RECORDS_PER_KEY_MAX: usize = 100;
 /// A read of something that does not exist is `Ok(None)`: the servers turn it into `not_found`,
 /// `pruned` or `future_height` by comparing with [`Backend::earliest`] and [`Backend::final_height`].
 /// An `Err` is for what only the node can know.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: IdentityBackend {
     /// Facts that never change while the node runs. Cheap.
     fn about(&self) -> &NodeAbout;
 
@@ -103,9 +104,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Verifies a receipt against this node's chain: JSON text of at most 1 MiB, of a leaf or, as
     /// [`Backend::receipt`] gives it, of a batch's root.
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict>;
-
-    /// A registered identity as of the last final block.
-    fn identity(&self, address: Address) -> Answer<'_, Option<Identity>>;
 
     /// The validators that sign the block `at`.
     fn validators(&self, at: At) -> Answer<'_, Option<ValidatorsAt>>;
@@ -252,6 +250,8 @@ pub struct FinalBlock {
     pub transactions: Vec<TxId>,
     /// The records it made, in `seq` order.
     pub records: Vec<Record>,
+    /// What it did to identities, in order.
+    pub events: Vec<IdentityEvent>,
 }
 
 /// What a record is looked up by.

@@ -175,7 +175,7 @@ One port (default `127.0.0.1:26657`) speaks everything over HTTP:
 | `GET /openrpc.json` | this table, machine readable (also `rpc.discover`) |
 | `GET /v1/receipts/<proof id>` | a receipt, `application/vnd.cairn.receipt+json`; `?form=checkpoint` |
 | `GET /v1/headers/<height>` | a final header |
-| `GET /v1/events` | server-sent events: `?stream=blocks` or `proofs`, `sender`, `kind`, `from_cursor`; `Last-Event-ID` resumes |
+| `GET /v1/events` | server-sent events: `?stream=blocks`, `proofs` or `identities`, `sender`, `kind`, `did`, `from_cursor`; `Last-Event-ID` resumes |
 | `GET /` | a small page for people |
 
 gRPC (`rpc/proto/cairn.proto`, with health and reflection) is on 26658, Prometheus on 26660 at `/metrics`.
@@ -199,8 +199,25 @@ the node rebuilds those bytes (the signatures are over the bytes, never over JSO
 ```
 
 `version` (1) and `chain` (this chain) may be given. A key is `{"index": 0}` for a registered identity;
-an inline key without `scheme` is `dilithium3`. In place of
-`proofs`: `"identity": {"op": "register"}`, `{"op": "add_key", "key": {...}}`, `{"op": "rotate_key", "index": 0,
-"key": {...}}`, `{"op": "revoke_key", "index": 0}`, `{"op": "set_threshold", "threshold": 2}`,
-`{"op": "admit", "address": "<hex>"}`. In a proof only `root` is required.
+an inline key without `scheme` is `dilithium3`. In a proof only `root` is
+required. In place of `proofs` stands one of:
+
+```json
+"identity":   { "op": "register" } | { "op": "register_agent", "owner": "<DID>" } | { "op": "deactivate" }
+            | { "op": "add_key", "key": KEY, "purposes": ["assertion"], "key_expires_ms": 1790000000000 }
+            | { "op": "rotate_key", "index": 0, "key": KEY } | { "op": "revoke_key", "index": 0 }
+            | { "op": "set_threshold", "threshold": 2 } | { "op": "admit", "address": "<DID>" }
+            | { "op": "recover", "threshold": 1, "keys": [ { "scheme": "...", "key_b64": "...", "purposes": [] } ] }
+"delegation": { "op": "grant", "delegate": "<DID>", "terms": { "kinds": ["batch"], "tree": "cairn-b3-v1",
+                "metadata_bytes_max": 1024, "proofs_max": 100, "rate": { "count": 5, "period_ms": 60000 },
+                "expires_ms": 1790000000000 } }
+            | { "op": "revoke", "delegate": "<DID>" } | { "op": "renounce", "principal": "<DID>" }
+            | { "op": "set_agent", "agent": "<DID>", "mandate": { "kinds": ["work"], "rate": null } }
+            | { "op": "retire_agent", "agent": "<DID>" }
+"multisig":   { "op": "propose", "expires_ms": 1790000000000, and one of "proofs", "identity", "delegation" }
+            | { "op": "approve", "proposal": "<tx id>" } | { "op": "cancel", "proposal": "<tx id>" }
+```
+
+`KEY` is `{"scheme", "key_b64"}`. What is left out of terms and mandates is not restricted; a key without `purposes` has the
+four ordinary ones. See [IDENTITIES.md](IDENTITIES.md).
 "#;

@@ -25,9 +25,10 @@ const FIELDS: &[Field] = &[
     opt("stream", Shape::OneOf(STREAMS), "blocks when left out"),
     opt("sender", Shape::Address, "only proofs of this sender"),
     opt("kind", Shape::Text, "only proofs of this kind"),
+    opt("did", Shape::Address, "only what concerns this identity"),
     opt("from_cursor", Shape::Text, "resume after this event; the header Last-Event-ID goes before it"),
 ];
-const STREAMS: &[&str] = &["blocks", "proofs"];
+const STREAMS: &[&str] = &["blocks", "proofs", "identities"];
 
 /// `GET /v1/events`.
 pub(crate) async fn events(
@@ -60,11 +61,15 @@ fn open(app: &App, query: BTreeMap<String, String>, headers: &HeaderMap) -> Resu
     let read = |name: &str| match name {
         "blocks" => Some(Stream::Blocks),
         "proofs" => Some(Stream::Proofs),
+        "identities" => Some(Stream::Identities),
         _ => None,
     };
     let stream = args.one_of("stream", STREAMS, read)?.unwrap_or(Stream::Blocks);
-    if stream == Stream::Blocks && (args.has("sender") || args.has("kind")) {
+    if stream != Stream::Proofs && (args.has("sender") || args.has("kind")) {
         return Err(Fault::invalid("sender and kind filter proofs: add stream=proofs"));
+    }
+    if stream != Stream::Identities && args.has("did") {
+        return Err(Fault::invalid("did filters identities: add stream=identities"));
     }
     start(&app.context, &mut args, stream)
 }

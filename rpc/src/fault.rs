@@ -51,8 +51,8 @@ pub enum Fault {
     #[error("conflict: {reason}")]
     Conflict { reason: String },
     /// `on_behalf_of` without a delegation in force.
-    #[error("{sender} holds no delegation of {principal}")]
-    DelegationMissing { sender: Address, principal: Address },
+    #[error("{reason}")]
+    DelegationMissing { sender: Address, principal: Address, reason: String },
     /// Nothing of that name.
     #[error("{what} not found")]
     NotFound { what: String },
@@ -132,7 +132,7 @@ catalogue! {
     WRONG_CHAIN = -32035, "wrong_chain", false, "chain_status gives the chain id to sign for";
     EXPIRES_TOO_LATE = -32036, "expires_too_late", false, "choose expires_ms within the replay window of chain_params";
     CONFLICT = -32037, "conflict", false, "read the current state and decide again";
-    DELEGATION_MISSING = -32038, "delegation_missing", false, "the principal must grant a delegation first";
+    DELEGATION_MISSING = -32038, "delegation_missing", false, "the message names what was lacking: the principal grants it, or its owner an agent's mandate; delegation_get and identity_get show what there is";
     NOT_FOUND = -32040, "not_found", false, "check the name; only what is final, or pending on this node, is found here";
     PRUNED = -32041, "pruned", false, "ask a node that keeps the whole history";
     FUTURE_HEIGHT = -32042, "future_height", true, "wait until the chain gets there; `latest` is the last final block";
@@ -242,7 +242,7 @@ impl Fault {
             Self::ExpiresTooLate { expires_ms, latest_ms } => {
                 json!({ "expires_ms": expires_ms, "latest_ms": latest_ms })
             }
-            Self::DelegationMissing { sender, principal } => {
+            Self::DelegationMissing { sender, principal, .. } => {
                 json!({ "sender": sender.to_string(), "principal": principal.to_string() })
             }
             Self::Pruned { earliest, .. } => json!({ "earliest": earliest.get() }),

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cairn_types::event::IdentityEvent;
 use cairn_types::{Address, Height, ProofKind, Record};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use crate::backend::FinalBlock;
 use crate::context::Context;
 use crate::fault::Fault;
+use crate::identity_json;
 use crate::json;
 
 /// What a stream gives.
@@ -23,13 +25,15 @@ pub(crate) enum Stream {
     Blocks,
     /// One event per final proof.
     Proofs,
+    /// One event per step in an identity's history.
+    Identities,
 }
 
 /// A place in a stream: everything up to and including it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) height: u64,
-    /// Position among the block's records; `None` for the whole block.
+    /// Position among the block's records, or its identity events; `None` for the whole block.
     pub(crate) index: Option<u32>,
 }
 
@@ -80,6 +84,10 @@ impl Filter {
         self.sender.is_none_or(|sender| sender == record.sender)
             && self.kind.is_none_or(|kind| kind == record.kind)
     }
+
+    fn concerns(&self, event: &IdentityEvent) -> bool {
+        self.sender.is_none_or(|address| address == event.identity || event.what.other() == Some(address))
+    }
 }
 
 /// What happened.
@@ -87,6 +95,7 @@ impl Filter {
 pub(crate) enum Happened {
     Block(Arc<FinalBlock>),
     Proof(Record),
+    Identity(IdentityEvent),
 }
 
 /// One event with the cursor to resume after it.
@@ -97,11 +106,12 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// `block` or `proof`.
+    /// `block`, `proof` or `identity`.
     pub(crate) fn kind(&self) -> &'static str {
         match self.what {
             Happened::Block(_) => "block",
             Happened::Proof(_) => "proof",
+            Happened::Identity(_) => "identity",
         }
     }
 
@@ -113,6 +123,9 @@ impl Event {
         match &self.what {
             Happened::Block(block) => value.insert("block".into(), Value::Object(json::final_block(block))),
             Happened::Proof(record) => value.insert("proof".into(), Value::Object(json::record(record))),
+            Happened::Identity(event) => {
+                value.insert("identity".into(), Value::Object(identity_json::event(event)))
+            }
         };
         Value::Object(value)
     }
@@ -133,7 +146,7 @@ pub(crate) struct Feed {
     heights: watch::Receiver<Height>,
     filter: Filter,
     next: u64,
-    /// Records of block `next` that were received already.
+    /// Records (or identity events) of block `next` that were received already.
     received: u32,
     ready: std::collections::VecDeque<Event>,
 }
@@ -217,6 +230,18 @@ impl Feed {
                     .map(|(index, record)| Event {
                         cursor: Cursor { height, index: Some(index) },
                         what: Happened::Proof(record.clone()),
+                    });
+                self.ready.extend(wanted);
+            }
+            Stream::Identities => {
+                let skip = self.received as usize;
+                let wanted = (0u32..)
+                    .zip(&block.events)
+                    .skip(skip)
+                    .filter(|(_, event)| self.filter.concerns(event))
+                    .map(|(index, event)| Event {
+                        cursor: Cursor { height, index: Some(index) },
+                        what: Happened::Identity(event.clone()),
                     });
                 self.ready.extend(wanted);
             }

@@ -275,7 +275,7 @@ fn block_event(event: Event) -> BlockEvent {
             tx_ids: block.transactions.iter().map(|id| bytes_of(id.hash())).collect(),
             record_bytes: block.records.iter().map(cairn_types::Record::to_bytes).collect(),
         },
-        Happened::Proof(_) => BlockEvent { cursor, ..BlockEvent::default() },
+        Happened::Proof(_) | Happened::Identity(_) => BlockEvent { cursor, ..BlockEvent::default() },
     }
 }
 
@@ -288,7 +288,7 @@ fn proof_event(event: Event) -> ProofEvent {
             proof_id: bytes_of(record.proof_id.hash()),
             record_bytes: record.to_bytes(),
         },
-        Happened::Block(_) => ProofEvent { cursor, ..ProofEvent::default() },
+        Happened::Block(_) | Happened::Identity(_) => ProofEvent { cursor, ..ProofEvent::default() },
     }
 }
 

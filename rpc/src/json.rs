@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cairn_types::identity::{Identity, IdentityOp};
 use cairn_types::transaction::{KeyRef, Payload};
 use cairn_types::{
     Address, Block, CommitCert, Header, Params, Proof, PublicKey, Record, SignedTransaction, ValidatorSet,
@@ -12,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::backend::{FinalBlock, Verdict};
+use crate::control_json;
 use crate::governance_json;
 
 /// Padded base64.
@@ -119,7 +119,13 @@ pub(crate) fn transaction(signed: &SignedTransaction) -> Value {
             value.insert("proofs".into(), proofs.into());
         }
         Payload::Identity(op) => {
-            value.insert("identity".into(), identity_op(op));
+            value.insert("identity".into(), control_json::identity_op_json(op));
+        }
+        Payload::Delegation(op) => {
+            value.insert("delegation".into(), control_json::delegation_op_json(op));
+        }
+        Payload::Multisig(op) => {
+            value.insert("multisig".into(), control_json::multisig_op_json(op));
         }
         Payload::Governance(op) => {
             value.insert("governance".into(), governance_json::governance(op));
@@ -138,10 +144,16 @@ fn key_ref(key: &KeyRef) -> Value {
     }
 }
 
-fn proof_in(signed: &SignedTransaction, proof: &Proof) -> Value {
+fn proof_in(signed: &SignedTransaction, given: &Proof) -> Value {
     let tx = &signed.transaction;
+    let mut value = object(proof(given));
+    value.insert("proof_id".into(), given.id(tx.chain, tx.sender).to_string().into());
+    Value::Object(value)
+}
+
+/// A proof as JSON, the form that is also read.
+pub(crate) fn proof(proof: &Proof) -> Value {
     json!({
-        "proof_id": proof.id(tx.chain, tx.sender).to_string(),
         "kind": proof.kind.name(),
         "tree": proof.tree.name(),
         "root": proof.root.to_string(),
@@ -156,19 +168,6 @@ fn proof_in(signed: &SignedTransaction, proof: &Proof) -> Value {
 
 pub(crate) fn public_key(key: &PublicKey) -> Value {
     json!({ "scheme": key.scheme().name(), "key_b64": b64(key.as_bytes()) })
-}
-
-fn identity_op(op: &IdentityOp) -> Value {
-    match op {
-        IdentityOp::Register => json!({ "op": "register" }),
-        IdentityOp::AddKey(key) => json!({ "op": "add_key", "key": public_key(key) }),
-        IdentityOp::RotateKey { index, key } => {
-            json!({ "op": "rotate_key", "index": index, "key": public_key(key) })
-        }
-        IdentityOp::RevokeKey(index) => json!({ "op": "revoke_key", "index": index }),
-        IdentityOp::SetThreshold(threshold) => json!({ "op": "set_threshold", "threshold": threshold }),
-        IdentityOp::Admit(address) => json!({ "op": "admit", "address": address.to_string() }),
-    }
 }
 
 pub(crate) fn certificate(cert: &CommitCert) -> Value {
@@ -227,38 +226,4 @@ pub(crate) fn verdict(verdict: &Verdict) -> Map<String, Value> {
         value.insert("record".into(), record(proven).into());
     }
     value
-}
-
-/// A W3C-shaped DID document. `active` says which key indexes may sign at the block asked about.
-pub(crate) fn did_document(identity: &Identity, active: &[u16]) -> Value {
-    let did = did(&identity.address);
-    let key_id = |index: usize| format!("{did}#key-{index}");
-    let methods: Vec<_> = identity
-        .keys
-        .iter()
-        .enumerate()
-        .map(|(index, key)| {
-            json!({
-                "id": key_id(index),
-                "type": "CairnKey2026",
-                "controller": did,
-                "index": index,
-                "scheme": key.key.scheme().name(),
-                "key_b64": b64(key.key.as_bytes()),
-                "from_height": key.from.get(),
-                "until_height": key.until.map(|height| height.get()),
-            })
-        })
-        .collect();
-    let authentication: Vec<_> = active.iter().map(|index| key_id(usize::from(*index))).collect();
-    json!({
-        "@context": ["https://www.w3.org/ns/did/v1"],
-        "id": did,
-        "address": identity.address.to_string(),
-        "threshold": identity.threshold,
-        "admitted": identity.admitted,
-        "verificationMethod": methods,
-        "authentication": authentication,
-        "assertionMethod": authentication,
-    })
 }

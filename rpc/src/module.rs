@@ -110,6 +110,7 @@ pub(crate) fn start(context: &Arc<Context>, args: &mut Args, stream: Stream) -> 
     let filter = match stream {
         Stream::Blocks => Filter { stream, sender: None, kind: None },
         Stream::Proofs => Filter { stream, sender: args.address("sender")?, kind: kind_of(args)? },
+        Stream::Identities => Filter { stream, sender: args.address("did")?, kind: None },
     };
     let cursor = match args.take("from_cursor") {
         None => None,

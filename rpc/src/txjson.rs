@@ -10,12 +10,11 @@
 //!                 "previous": null, "subject": null, "on_behalf_of": null, "metadata_b64": "" } ],
 //!   "signatures_b64": [ "..." ] }
 //! ```
-//! or, in place of `proofs`, `"identity": { "op": "register" | "add_key" | "rotate_key" | "revoke_key" |
-//! "set_threshold" | "admit", ... }`. In a proof only `root` is required.
+//! or, in place of `proofs`, one of `identity`, `delegation` and `multisig` as in `control_json.rs`. In a proof only
+//! `root` is required.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cairn_types::identity::IdentityOp;
 use cairn_types::transaction::{
     KEYS_MAX, METADATA_BYTES_MAX, PROOFS_MAX, Payload, Proofs, TRANSACTION_VERSION,
 };
@@ -27,10 +26,11 @@ use serde_json::Value;
 use zeroize::Zeroize;
 
 use crate::args::Args;
+use crate::control_json;
 use crate::fault::Fault;
 use crate::secret::is_secret_length;
 
-const TX_FIELDS: [&str; 10] = [
+const TX_FIELDS: [&str; 12] = [
     "type",
     "version",
     "chain",
@@ -40,6 +40,8 @@ const TX_FIELDS: [&str; 10] = [
     "keys",
     "proofs",
     "identity",
+    "delegation",
+    "multisig",
     "signatures_b64",
 ];
 const PROOF_FIELDS: [&str; 9] =
@@ -83,10 +85,10 @@ fn from_base64(text: &str) -> Result<SignedTransaction, Fault> {
 fn from_json(value: Value, this_chain: ChainId) -> Result<SignedTransaction, Fault> {
     let mut tx = Args::nested("tx", value, &TX_FIELDS)?;
     if let Some(kind) = tx.take("type")
-        && !matches!(kind.as_str(), Some("proofs" | "identity"))
+        && !matches!(kind.as_str(), Some("proofs" | "identity" | "delegation" | "multisig"))
     {
         return Err(Fault::invalid(
-            "tx.type must be \"proofs\" or \"identity\", or be left out; the type 7 form goes to broadcast_tx_sync",
+            "tx.type must name the payload (proofs, identity, delegation, multisig), or be left out; the type 7 form goes to broadcast_tx_sync",
         ));
     }
     let version = tx.int("version")?.map_or(Ok(TRANSACTION_VERSION), u8::try_from);
@@ -120,17 +122,44 @@ fn each<T>(
     items.into_iter().enumerate().map(|(index, item)| read(&format!("{place}[{index}]"), item)).collect()
 }
 
+/// Reads a payload in the API's JSON form, `{"proofs": [...]}` and the like, from a text.
+///
+/// # Errors
+/// What was wrong, and what was expected.
+pub fn read_payload(text: &str) -> Result<Payload, Fault> {
+    let value = serde_json::from_str(text)
+        .map_err(|error| Fault::invalid(format!("the payload is not JSON: {error}")))?;
+    payload(&mut Args::nested("tx", value, &["proofs", "identity", "delegation", "multisig"])?)
+}
+
 fn payload(tx: &mut Args) -> Result<Payload, Fault> {
-    let proofs = tx.list("proofs", PROOFS_MAX)?;
-    match (proofs, tx.take("identity")) {
-        (Some(proofs), None) if !proofs.is_empty() => {
-            Ok(Payload::Proofs(Proofs(each("tx.proofs", proofs, |place, item| {
-                proof(&mut Args::nested(place, item, &PROOF_FIELDS)?)
-            })?)))
+    let given = ["proofs", "identity", "delegation", "multisig"].map(|name| (name, tx.take(name)));
+    let mut given = given.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+    let (Some((name, value)), None) = (given.next(), given.next()) else {
+        return Err(Fault::invalid(
+            "a transaction has exactly one of tx.proofs, tx.identity, tx.delegation and tx.multisig",
+        ));
+    };
+    let place = format!("tx.{name}");
+    match name {
+        "proofs" => proofs_of(&place, value).map(Payload::Proofs),
+        "identity" => control_json::identity_op(&place, value).map(Payload::Identity),
+        "delegation" => control_json::delegation_op(&place, value).map(Payload::Delegation),
+        _ => control_json::multisig_op(&place, value).map(Payload::Multisig),
+    }
+}
+
+/// Reads a list of proofs.
+pub(crate) fn proofs_of(place: &str, value: Value) -> Result<Proofs, Fault> {
+    match value {
+        Value::Array(items) if (1..=PROOFS_MAX).contains(&items.len()) => {
+            each(place, items, |place, item| proof(&mut Args::nested(place, item, &PROOF_FIELDS)?))
+                .map(Proofs)
         }
-        (None, Some(op)) => identity_op(op).map(Payload::Identity),
-        (Some(_), None) => Err(Fault::invalid(format!("tx.proofs is empty; expected 1 to {PROOFS_MAX}"))),
-        _ => Err(Fault::invalid("a transaction has exactly one of tx.proofs and tx.identity")),
+        Value::Array(items) => {
+            Err(Fault::invalid(format!("{place} has {} items; expected 1 to {PROOFS_MAX}", items.len())))
+        }
+        _ => Err(Fault::invalid(format!("{place} must be an array of 1 to {PROOFS_MAX} proofs"))),
     }
 }
 
@@ -171,11 +200,11 @@ fn key_ref(place: &str, value: Value) -> Result<KeyRef, Fault> {
     }
 }
 
-fn public_key(place: &str, value: Value) -> Result<PublicKey, Fault> {
+pub(crate) fn public_key(place: &str, value: Value) -> Result<PublicKey, Fault> {
     public_key_in(place, &mut Args::nested(place, value, &["scheme", "key_b64"])?)
 }
 
-fn public_key_in(place: &str, args: &mut Args) -> Result<PublicKey, Fault> {
+pub(crate) fn public_key_in(place: &str, args: &mut Args) -> Result<PublicKey, Fault> {
     let schemes = Scheme::ALL.map(Scheme::name);
     let scheme = args.one_of("scheme", &schemes, Scheme::from_name)?.unwrap_or(Scheme::Dilithium3);
     let bytes = args.b64("key_b64")?;
@@ -227,48 +256,6 @@ fn signature(place: &str, mut bytes: Vec<u8>) -> Result<Signature, Fault> {
             Signature::BYTES_MAX
         ))
     })
-}
-
-fn identity_op(value: Value) -> Result<IdentityOp, Fault> {
-    const PLACE: &str = "tx.identity";
-    let mut args = Args::nested(PLACE, value, &["op", "index", "threshold", "key", "address"])?;
-    let names = ["register", "add_key", "rotate_key", "revoke_key", "set_threshold", "admit"];
-    let op = args.one_of("op", &names, |name| names.iter().find(|known| **known == name).copied())?;
-    let op = args.need("op", op)?;
-    let key = args.take("key").map(|key| public_key("tx.identity.key", key)).transpose()?;
-    let index = small(&args.int("index")?, "index")?;
-    let threshold = small(&args.int("threshold")?, "threshold")?;
-    let address = args.address("address")?;
-    let extra = |given: bool| {
-        if given {
-            Err(Fault::invalid(format!("{PLACE}: a field that `{op}` does not take")))
-        } else {
-            Ok(())
-        }
-    };
-    extra(key.is_some() && !matches!(op, "add_key" | "rotate_key"))?;
-    extra(index.is_some() && !matches!(op, "rotate_key" | "revoke_key"))?;
-    extra(threshold.is_some() && op != "set_threshold")?;
-    extra(address.is_some() && op != "admit")?;
-    Ok(match op {
-        "register" => IdentityOp::Register,
-        "add_key" => IdentityOp::AddKey(args.need("key", key)?),
-        "rotate_key" => {
-            IdentityOp::RotateKey { index: args.need("index", index)?, key: args.need("key", key)? }
-        }
-        "revoke_key" => IdentityOp::RevokeKey(args.need("index", index)?),
-        "set_threshold" => IdentityOp::SetThreshold(args.need("threshold", threshold)?),
-        _ => IdentityOp::Admit(args.need("address", address)?),
-    })
-}
-
-fn small(value: &Option<u64>, name: &str) -> Result<Option<u16>, Fault> {
-    value
-        .map(|value| {
-            u16::try_from(value)
-                .map_err(|_| Fault::invalid(format!("tx.identity.{name} is {value}; expected at most 65535")))
-        })
-        .transpose()
 }
 
 /// Reads what an existing proof server's client sends to `broadcast_tx_sync`:

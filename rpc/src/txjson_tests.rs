@@ -2,6 +2,7 @@ use cairn_types::{Address, Hash, encode};
 use serde_json::json;
 
 use super::*;
+use cairn_types::identity::{IdentityOp, NewKey, Purposes};
 
 fn chain() -> ChainId {
     ChainId::new(Hash([3; 32]))
@@ -92,10 +93,17 @@ fn identity_operations_take_exactly_their_fields() {
     let public = PublicKey::new(Scheme::Dilithium3, &[6; 1_952]).expect("length");
     for (identity, op) in [
         (json!({ "op": "register" }), IdentityOp::Register),
-        (json!({ "op": "add_key", "key": key }), IdentityOp::AddKey(public.clone())),
+        (
+            json!({ "op": "add_key", "key": key }),
+            IdentityOp::AddKey(NewKey {
+                key: public.clone(),
+                purposes: Purposes::ORDINARY,
+                expires_ms: None,
+            }),
+        ),
         (
             json!({ "op": "rotate_key", "index": 1, "key": key }),
-            IdentityOp::RotateKey { index: 1, key: public },
+            IdentityOp::RotateKey { index: 1, key: public, expires_ms: None },
         ),
         (json!({ "op": "revoke_key", "index": 1 }), IdentityOp::RevokeKey(1)),
         (json!({ "op": "set_threshold", "threshold": 2 }), IdentityOp::SetThreshold(2)),

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use cairn_rpc::{Fault, docs, fault::FAULT_KINDS};
 use cairn_types::{Address, Hash, ProofId, TxId, encode};
 use serde_json::{Value, json};
-use support::{ABSENT, ADDRESS, BLOCK, PROOF, ROOT, TX, chain, key, record, run, signed, signed_b64};
+use support::{
+    ABSENT, ADDRESS, BLOCK, PROOF, ROOT, TX, chain, key, login_b64, record, run, signed, signed_b64,
+};
 
 /// Checks a value against the part of JSON Schema that the table uses.
 fn conforms(value: &Value, schema: &Value, place: &str) {
@@ -70,7 +72,8 @@ async fn every_example_is_answered_in_the_shape_the_table_says() {
         let name = method["name"].as_str().expect("a name");
         let mut params = serde_json::Map::new();
         for param in method["examples"][0]["params"].as_array().expect("params") {
-            let value = param["value"].to_string().replace("<tx>", &signed_b64(1));
+            let value =
+                param["value"].to_string().replace("<tx>", &signed_b64(1)).replace("<login>", &login_b64());
             params.insert(param["name"].as_str().expect("a name").into(), value.parse().expect("JSON"));
         }
         let by_name = node.ok(name, Value::Object(params.clone())).await;
@@ -113,7 +116,11 @@ async fn every_fault_keeps_its_code_kind_and_facts() {
         (Fault::WrongChain { got: chain(), expected: chain() }, -32035, "wrong_chain"),
         (Fault::ExpiresTooLate { expires_ms: 9, latest_ms: 8 }, -32036, "expires_too_late"),
         (Fault::Conflict { reason: "key exists".into() }, -32037, "conflict"),
-        (Fault::DelegationMissing { sender: address, principal: address }, -32038, "delegation_missing"),
+        (
+            Fault::DelegationMissing { sender: address, principal: address, reason: "expired".into() },
+            -32038,
+            "delegation_missing",
+        ),
         (Fault::SecretMaterial, -32060, "secret_material_rejected"),
         (Fault::internal("a secret path"), -32603, "internal"),
     ];
@@ -339,19 +346,6 @@ async fn a_type_7_object_is_rebuilt_to_the_canonical_bytes() {
     assert!(
         node.err("broadcast_tx_sync", wrong).await["message"].as_str().expect("text").contains("expected 7")
     );
-}
-
-#[tokio::test]
-async fn identities_list_their_active_keys_at_a_height() {
-    let node = run(3).await;
-    let now = node.ok("identity_get", json!({ "did": format!("did:cairn:{ADDRESS}") })).await;
-    let key_name = |index: usize| format!("did:cairn:{ADDRESS}#key-{index}");
-    assert_eq!(now["authentication"], json!([key_name(1)]));
-    assert_eq!(now["verificationMethod"][0]["until_height"], 1);
-    let then = node.ok("identity_get", json!({ "did": ADDRESS, "at": 1 })).await;
-    assert_eq!(then["authentication"], json!([key_name(0)]));
-    assert_eq!(node.err("identity_get", json!({ "did": ABSENT })).await["code"], -32032);
-    assert_eq!(node.err("identity_get", json!({ "did": ADDRESS, "at": 99 })).await["code"], -32042);
 }
 
 #[tokio::test]

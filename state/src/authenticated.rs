@@ -9,14 +9,12 @@
 //! 0x00                        1 ‖ borsh Params
 //! 0x01                        1 ‖ borsh Admission
 //! 0x02                        1 ‖ borsh ValidatorSet              the set that signs the next block
-//! 0x03 ‖ address (32)         1 ‖ borsh IdentityEntry
 //! 0x04                        1 ‖ borsh [Motion]                  open motions; absent before the first
 //! 0x05                        1 ‖ u8 protocol version             absent while it is 1
-//! IdentityEntry { threshold u16, admitted bool, keys [KeyEntry] } position in keys = key index, never reused
-//! KeyEntry      { address (32), from u64 height, until Option<u64 height> }
+//! ...                         `cairn_types::StateKey` has the rest
 //! ```
-//! `KeyEntry.address` is `H[address](scheme id ‖ public key)`, so it binds the key without repeating its
-//! 1,952 bytes. A key may sign in the blocks after `from`, up to and including `until`.
+//! Keys of identities stand in their entries by address, so that a value binds a key without repeating its
+//! 1,952 bytes.
 //!
 //! ```text
 //! leaf     = H[state]("JMT::LeafNode" ‖ key hash ‖ value hash)
@@ -29,15 +27,14 @@
 
 use std::collections::HashMap;
 
-use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::{Address, Context, Hash};
+use borsh::BorshDeserialize;
+use cairn_types::state_key::read_state_value;
+use cairn_types::state_proof::PathEnd;
+use cairn_types::{Context, Hash, StateProof};
 use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
 use jmt::{JellyfishMerkleTree, KeyHash, OwnedValue, SimpleHasher, Version};
 
 use crate::error::StateError;
-
-/// The version byte before each value.
-const VALUE_VERSION: u8 = 1;
 
 /// BLAKE3 under `H[state]` as the tree wants it.
 pub(crate) struct StateHasher(blake3::Hasher);
@@ -56,45 +53,9 @@ impl SimpleHasher for StateHasher {
     }
 }
 
-/// A key of the map.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StateKey {
-    Params,
-    Admission,
-    Validators,
-    Identity(Address),
-    Motions,
-    Protocol,
-}
-
-impl StateKey {
-    /// `H[state](key)`.
-    pub(crate) fn hash(self) -> KeyHash {
-        let hash = match self {
-            Self::Params => Context::State.hash(&[0]),
-            Self::Admission => Context::State.hash(&[1]),
-            Self::Validators => Context::State.hash(&[2]),
-            Self::Identity(address) => Context::State.hash_parts(&[&[3], address.as_bytes()]),
-            Self::Motions => Context::State.hash(&[4]),
-            Self::Protocol => Context::State.hash(&[5]),
-        };
-        KeyHash(hash.0)
-    }
-}
-
-/// The bytes of a value.
-pub(crate) fn value_bytes<T: BorshSerialize>(value: &T) -> Vec<u8> {
-    cairn_types::encode(&(VALUE_VERSION, value))
-}
-
 /// A value from its bytes.
 pub(crate) fn read_value<T: BorshDeserialize>(what: &'static str, bytes: &[u8]) -> Result<T, StateError> {
-    let (version, value) =
-        cairn_types::decode::<(u8, T)>(bytes).map_err(|error| StateError::damaged(what, error))?;
-    if version != VALUE_VERSION {
-        return Err(StateError::damaged(what, format!("value version {version}, expected {VALUE_VERSION}")));
-    }
-    Ok(value)
+    read_state_value(bytes).map_err(|error| StateError::damaged(what, error))
 }
 
 /// The table key of a tree node: version (big-endian), then the path.
@@ -170,10 +131,11 @@ pub(crate) fn update<S: NodeSource + ?Sized>(
     source: &S,
     base: Option<Version>,
     version: Version,
-    values: Vec<(KeyHash, Vec<u8>)>,
+    values: Vec<(Hash, Vec<u8>)>,
 ) -> Result<(Hash, TreeWrites), StateError> {
     let reader = Reader { source, base };
     let tree = JellyfishMerkleTree::<_, StateHasher>::new(&reader);
+    let values: Vec<_> = values.into_iter().map(|(key, value)| (KeyHash(key.0), value)).collect();
     let kept: HashMap<_, _> = values.iter().cloned().collect();
     let changes = values.into_iter().map(|(key, value)| (key, Some(value)));
     let (root, batch) = tree.put_value_set(changes, version).map_err(|error| damaged_tree(&error))?;
@@ -191,6 +153,46 @@ pub(crate) fn root<S: NodeSource + ?Sized>(source: &S, version: Version) -> Resu
     let reader = Reader { source, base: Some(version) };
     let tree = JellyfishMerkleTree::<_, StateHasher>::new(&reader);
     tree.get_root_hash(version).map(|root| Hash(root.0)).map_err(|error| damaged_tree(&error))
+}
+
+/// The proof of what `version` holds under `key`, whose current value is `value`.
+pub(crate) fn prove<S: NodeSource + ?Sized>(
+    source: &S,
+    version: Version,
+    key: Hash,
+    value: Option<Vec<u8>>,
+) -> Result<StateProof, StateError> {
+    let reader = Reader { source, base: Some(version) };
+    let tree = JellyfishMerkleTree::<_, StateHasher>::new(&reader);
+    let (_, proof) = tree.get_with_proof(KeyHash(key.0), version).map_err(|error| damaged_tree(&error))?;
+    // The library keeps the parts of a proof to itself, and gives them only in its canonical bytes.
+    let bytes = cairn_types::encode(&proof);
+    let (leaf, siblings): (Option<(Hash, Hash)>, Vec<Sibling>) = cairn_types::decode(&bytes)
+        .map_err(|error| StateError::damaged("proof of the authenticated map", error))?;
+    let end = match (leaf, value) {
+        (None, _) => PathEnd::Empty,
+        (Some((key_hash, _)), Some(value)) if key_hash == key => PathEnd::Value(value),
+        (Some((key_hash, value_hash)), _) => PathEnd::Other { key_hash, value_hash },
+    };
+    Ok(StateProof { end, siblings: siblings.iter().map(Sibling::hash).collect() })
+}
+
+/// A sibling in the library's proofs.
+#[derive(BorshDeserialize)]
+enum Sibling {
+    Empty,
+    Inner { left: Hash, right: Hash },
+    Leaf { key_hash: Hash, value_hash: Hash },
+}
+
+impl Sibling {
+    fn hash(&self) -> Hash {
+        match self {
+            Self::Empty => cairn_types::state_proof::EMPTY,
+            Self::Inner { left, right } => cairn_types::state_proof::inner(left, right),
+            Self::Leaf { key_hash, value_hash } => cairn_types::state_proof::leaf(key_hash, value_hash),
+        }
+    }
 }
 
 fn damaged_tree(error: &anyhow::Error) -> StateError {

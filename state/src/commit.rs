@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cairn_types::{BlockId, CertifiedBlock, CommitCert, EpochProof, Height, TxId, encode};
+use cairn_types::{BlockId, CertifiedBlock, CommitCert, EpochProof, Height, StateKey, TxId, encode};
 
 use crate::authenticated::node_key;
 use crate::batch::Batch;
 use crate::epochs::put_epoch;
 use crate::error::StateError;
-use crate::layout::{META_CERTIFICATE, META_TIP, StoredTip, indexed, number};
+use crate::layout::{
+    Link, META_CERTIFICATE, META_TIP, StoredTip, indexed, link_prefix, number, received_key,
+};
 use crate::overlay::{Head, Overlay};
 use crate::state::{State, Tip};
 use crate::storage::{Durability, Order, Scan, StorageError, Table};
@@ -224,7 +226,7 @@ impl State {
     }
 
     /// Remembers that a write failed: what is on disk is unknown until it is opened again.
-    fn halt(&self, error: StorageError) -> StateError {
+    pub(crate) fn halt(&self, error: StorageError) -> StateError {
         tracing::error!(%error, "a commit failed; the state accepts no more blocks");
         self.live.write().halted = Some(error.to_string());
         error.into()
@@ -311,6 +313,12 @@ fn put_records(batch: &mut Batch, overlay: &Overlay) {
         }
         batch.put(Table::Senders, &indexed(record.sender.as_bytes(), record.seq), &[]);
         batch.put(Table::Kinds, &indexed(&[record.kind as u8], record.seq), &[]);
+        let links = [(Link::Previous, record.previous), (Link::Subject, record.subject)];
+        for (link, other) in links {
+            if let Some(other) = other {
+                batch.put(Table::Links, &indexed(&link_prefix(link, &other), record.seq), &[]);
+            }
+        }
     }
     for node in &overlay.effects.log_nodes {
         batch.put(Table::LogNodes, &node.key, &node.hashes);
@@ -330,7 +338,29 @@ pub(crate) fn put_tree(batch: &mut Batch, overlay: &Overlay) {
         stale.extend_from_slice(&node_key(key));
         batch.put(Table::TreeStale, &stale, &[]);
     }
-    for (address, key) in &overlay.effects.public_keys {
+    put_registry(batch, overlay);
+}
+
+fn put_registry(batch: &mut Batch, overlay: &Overlay) {
+    let registry = &overlay.effects.registry;
+    let height = overlay.head.header.height.get();
+    for (address, key) in &registry.public_keys {
         batch.put(Table::PublicKeys, address.as_bytes(), &encode(key));
+    }
+    for (address, entry) in &registry.identities {
+        batch.put(Table::IdentityVersions, &indexed(address.as_bytes(), height), &encode(entry));
+    }
+    for key in &registry.listed {
+        batch.put(Table::StateKeys, &key.preimage(), &[]);
+        if let StateKey::Delegation { principal, delegate } = key {
+            batch.put(Table::StateKeys, &received_key(delegate, principal), &[]);
+        }
+    }
+    for (position, event) in (0u64..).zip(&registry.events) {
+        batch.put(Table::IdentityEvents, &indexed(&number(height), position), &encode(event));
+        for address in [Some(event.identity), event.what.other()].into_iter().flatten() {
+            let at = indexed(&indexed(address.as_bytes(), height), position);
+            batch.put(Table::IdentityHistory, &at, &[]);
+        }
     }
 }

@@ -10,6 +10,8 @@ use crate::storage::StorageError;
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the message of each variant names its fields")]
 pub enum StateError {
+    #[error("{what} is no longer kept here; the earliest block this node has is {earliest}")]
+    Pruned { what: String, earliest: Height },
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error("the state stopped after an earlier failure and must be opened again: {why}")]
@@ -20,6 +22,8 @@ pub enum StateError {
     WrongGenesis { found: ChainId, expected: ChainId },
     #[error("the genesis cannot be used: {why}")]
     BadGenesis { why: String },
+    #[error("the snapshot cannot be used: {why}")]
+    BadSnapshot { why: String },
     #[error("stored {what} cannot be read back: {why}")]
     Damaged { what: &'static str, why: String },
     #[error(

@@ -3,28 +3,32 @@
 //! A transaction is judged whole before anything of it is kept, so a refused one leaves no trace and
 //! building simply goes on with the next.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use cairn_types::block::BLOCK_TRANSACTIONS_MAX;
-use cairn_types::identity::IdentityOp;
+use cairn_types::delegation::DelegationOp;
+use cairn_types::identity::{IdentityEntry, IdentityOp};
 use cairn_types::log::TreeHash;
+use cairn_types::multisig::{MultisigOp, Proposed};
 use cairn_types::record::Landing;
+use cairn_types::state_key::state_value;
 use cairn_types::{
-    Address, ChainId, Evidence, GovernanceOp, Hash, Height, Motion, Payload, Proof, ProofId, PublicKey,
-    Record, Regime, SignedTransaction, Transaction, TxFault, TxId, tree,
+    Address, ChainId, Evidence, GovernanceOp, Hash, Height, KeyRef, Motion, Payload, Proof, ProofId,
+    PublicKey, Record, Regime, SignedTransaction, StateKey, Transaction, TxFault, TxId, tree,
 };
 
-use jmt::KeyHash;
-
-use crate::authenticated::{self, StateKey, value_bytes};
+use crate::authenticated;
+use crate::delegation::{self, Spending};
 use crate::error::StateError;
-use crate::governance::{self, GovernanceRefusal, Moment, Rules};
-use crate::identity::{IdentityChange, IdentityEntry, change, check_admission, required_keys};
+use crate::governance::{self, GovernanceRefusal, Rules};
+use crate::identity::{Moment, change, check_admission, required_keys};
 use crate::layout::{TxLocation, reference_prefix};
 use crate::logs::Logs;
+use crate::multisig::{self, Member};
 use crate::overlay::{Effects, Head, NewRecord, View};
 use crate::refusal::TxRefusal;
+use crate::registry::Registry;
 
 /// A transaction to execute.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +106,15 @@ impl Executed {
     }
 }
 
+/// Who does something, in which transaction. `identity` is as the parent's state has it.
+#[derive(Clone, Copy, Debug)]
+struct Actor<'a> {
+    tx_id: TxId,
+    sender: Address,
+    key_address: Address,
+    identity: Option<&'a IdentityEntry>,
+}
+
 /// A block being executed on its parent.
 pub(crate) struct Execution<'a> {
     rules: &'a Rules,
@@ -109,10 +122,7 @@ pub(crate) struct Execution<'a> {
     parent: &'a Head,
     height: Height,
     time_ms: u64,
-    /// Identities as the parent's state has them: what keys and policies resolve against.
-    resolved: HashMap<Address, Option<Arc<IdentityEntry>>>,
-    /// Identities as this block leaves them. Whoever is in here sends nothing more in this block.
-    changed: BTreeMap<Address, IdentityEntry>,
+    registry: Registry<'a>,
     proofs: HashSet<ProofId>,
     /// The open motions as this block leaves them; `None` while it has not touched them.
     motions: Option<Vec<Motion>>,
@@ -133,14 +143,14 @@ impl<'a> Execution<'a> {
         let mut logs = parent.logs.clone();
         let mut effects = Effects::default();
         logs.append_block(&parent.id, &mut effects.log_nodes);
+        let height = parent.header.height.next();
         Self {
             rules,
             view,
             parent,
-            height: parent.header.height.next(),
+            height,
             time_ms,
-            resolved: HashMap::new(),
-            changed: BTreeMap::new(),
+            registry: Registry::new(view, Moment { height, time_ms }),
             proofs: HashSet::new(),
             motions: None,
             enacted: None,
@@ -164,38 +174,33 @@ impl<'a> Execution<'a> {
         let bytes = self.check_bounds(candidate)?;
         check_time(tx, self.time_ms, self.rules.params.replay_window_ms)?;
         self.check_replay(candidate.id)?;
-        if self.changed.contains_key(&tx.sender) {
-            return Err(TxRefusal::IdentityChangedInBlock { address: tx.sender }.into());
-        }
-        let identity = self.resolve(tx.sender)?;
-        let keys = signing_keys(tx, identity.as_deref(), self.rules)?;
+        self.registry.check_unchanged(tx.sender)?;
+        let identity = self.registry.resolve(tx.sender)?;
+        let identity = identity.as_deref();
+        let keys = signing_keys(tx, identity, self.rules, Some(self.time_ms))?;
         check_given_keys(tx.sender, &keys, candidate.keys)?;
         let first_seq = self.logs.anchors.size();
+        let by = Actor {
+            tx_id: candidate.id,
+            sender: tx.sender,
+            key_address: keys.first().copied().unwrap_or_default(),
+            identity,
+        };
         match &tx.payload {
-            Payload::Proofs(proofs) => {
-                check_admission(tx.sender, identity.as_deref(), self.rules.admission)?;
-                let ids = self.check_proofs(tx.sender, &proofs.0)?;
-                self.append_records(
-                    candidate.id,
-                    tx.sender,
-                    keys.first().copied().unwrap_or_default(),
-                    &proofs.0,
-                    &ids,
-                );
-            }
+            Payload::Proofs(proofs) => self.anchor(by, &proofs.0)?,
+            Payload::Identity(op) => self.change_identity(by, inline_key(tx), op)?,
+            Payload::Delegation(op) => self.delegate(by, op)?,
+            Payload::Multisig(op) => self.share_control(by, tx, op)?,
             Payload::Governance(op) => self.govern(tx.sender, candidate.id, op)?,
             Payload::Evidence(evidence) => self.convict(evidence)?,
-            Payload::Identity(op) => {
-                let change = self.identity_change(tx, op)?;
-                self.apply_change(change);
-            }
         }
+        let records = self.logs.anchors.size().saturating_sub(first_seq);
         let location = TxLocation {
             height: self.height,
             index: u32::try_from(self.transactions.len()).unwrap_or(u32::MAX),
             time_ms: self.time_ms,
             first_seq,
-            records: u16::try_from(tx.proofs().len()).unwrap_or(u16::MAX),
+            records: u16::try_from(records).unwrap_or(u16::MAX),
         };
         self.effects.locations.insert(candidate.id, location);
         self.transactions.push(candidate.id);
@@ -229,39 +234,63 @@ impl<'a> Execution<'a> {
         }
     }
 
-    fn resolve(&mut self, address: Address) -> Result<Option<Arc<IdentityEntry>>, StateError> {
-        if let Some(known) = self.resolved.get(&address) {
-            return Ok(known.clone());
-        }
-        let entry = self.view.identity(address)?.map(Arc::new);
-        self.resolved.insert(address, entry.clone());
-        Ok(entry)
-    }
-
-    fn check_proofs(&self, sender: Address, proofs: &[Proof]) -> Result<Vec<ProofId>, TxRefusal> {
+    /// Anchors proofs, when each of them may be.
+    fn anchor(&mut self, by: Actor<'_>, proofs: &[Proof]) -> Result<(), Halt> {
+        check_admission(by.sender, by.identity, self.rules.admission)?;
+        let mut spending = Spending::default();
         let mut ids = Vec::with_capacity(proofs.len());
         for (index, proof) in proofs.iter().enumerate() {
-            // No payload of this release grants a delegation, so none is ever in force.
-            if let Some(principal) = proof.on_behalf_of {
-                return Err(TxRefusal::DelegationMissing { index, sender, principal });
-            }
-            let id = proof.id(self.rules.chain, sender);
+            let sender = (by.sender, by.identity);
+            delegation::check_proof(&mut self.registry, &mut spending, sender, (index, proof))?;
+            let id = proof.id(self.rules.chain, by.sender);
             if self.proofs.contains(&id) {
-                return Err(TxRefusal::ProofRepeatedInBlock { proof: id });
+                return Err(TxRefusal::ProofRepeatedInBlock { proof: id }.into());
             }
             ids.push(id);
         }
-        Ok(ids)
+        spending.settle(&mut self.registry);
+        self.append_records(by, proofs, &ids);
+        Ok(())
     }
 
-    fn append_records(
+    fn change_identity(
         &mut self,
-        tx_id: TxId,
-        sender: Address,
-        key: Address,
-        proofs: &[Proof],
-        ids: &[ProofId],
-    ) {
+        by: Actor<'_>,
+        inline: Option<&PublicKey>,
+        op: &IdentityOp,
+    ) -> Result<(), Halt> {
+        let address = match op {
+            IdentityOp::Admit(address) => *address,
+            _ => by.sender,
+        };
+        let entry = self.registry.identity(address)?;
+        let change = change((by.sender, inline), op, entry, self.rules.admission, self.registry.at)?;
+        self.registry.apply(change, by.tx_id);
+        Ok(())
+    }
+
+    fn delegate(&mut self, by: Actor<'_>, op: &DelegationOp) -> Result<(), Halt> {
+        delegation::apply(&mut self.registry, by.sender, op, by.tx_id, self.rules.admission)
+    }
+
+    /// A step of shared control. The payload that it makes ready is carried out first: when it is refused, so
+    /// is the step.
+    fn share_control(&mut self, by: Actor<'_>, tx: &Transaction, op: &MultisigOp) -> Result<(), Halt> {
+        let (Some(identity), [KeyRef::Registered(key)]) = (by.identity, tx.keys.as_slice()) else {
+            return Err(TxRefusal::UnknownIdentity { address: by.sender }.into());
+        };
+        let member = Member { account: by.sender, identity, key: *key, tx_id: by.tx_id };
+        let step = multisig::step(&self.registry, member, op)?;
+        match step.ready.as_ref().map(|ready| &ready.payload) {
+            None => {}
+            Some(Proposed::Proofs(proofs)) => self.anchor(by, &proofs.0)?,
+            Some(Proposed::Identity(op)) => self.change_identity(by, None, op)?,
+            Some(Proposed::Delegation(op)) => self.delegate(by, op)?,
+        }
+        step.keep(&mut self.registry, member)
+    }
+
+    fn append_records(&mut self, by: Actor<'_>, proofs: &[Proof], ids: &[ProofId]) {
         if self.judging {
             return;
         }
@@ -269,9 +298,9 @@ impl<'a> Execution<'a> {
             let at = Landing {
                 seq: self.logs.anchors.size(),
                 proof_id: *id,
-                sender,
-                key_address: key,
-                tx_id,
+                sender: by.sender,
+                key_address: by.key_address,
+                tx_id: by.tx_id,
                 height: self.height,
                 time_ms: self.time_ms,
             };
@@ -279,36 +308,19 @@ impl<'a> Execution<'a> {
             self.logs.append_record(&bytes, &mut self.effects.log_nodes);
             self.proofs.insert(*id);
             let reference =
-                (!proof.reference.is_empty()).then(|| reference_prefix(&sender, &proof.reference).0);
+                (!proof.reference.is_empty()).then(|| reference_prefix(&by.sender, &proof.reference).0);
             self.effects.records.push(NewRecord {
                 seq: at.seq,
                 kind: proof.kind,
-                sender,
+                sender: by.sender,
                 proof: *id.as_bytes(),
                 root: proof.root.0,
                 reference,
+                previous: proof.previous,
+                subject: proof.subject,
                 bytes,
             });
         }
-    }
-
-    fn identity_change(&mut self, tx: &Transaction, op: &IdentityOp) -> Result<IdentityChange, Halt> {
-        let address = match op {
-            IdentityOp::Admit(address) => *address,
-            _ => tx.sender,
-        };
-        let entry = match self.changed.get(&address) {
-            Some(entry) => Some(entry.clone()),
-            None => self.resolve(address)?.as_deref().cloned(),
-        };
-        Ok(change(tx, op, entry, self.rules.admission, self.height)?)
-    }
-
-    fn apply_change(&mut self, change: IdentityChange) {
-        if let Some(key) = change.key {
-            self.effects.public_keys.insert(key.address(), key);
-        }
-        self.changed.insert(change.address, change.entry);
     }
 
     /// A step of governance. Once one has ended the epoch, the next waits for the next epoch.
@@ -318,7 +330,7 @@ impl<'a> Execution<'a> {
             Some(motions) => motions.clone(),
             None => self.view.motions()?,
         };
-        let at = Moment { sender, tx, height: self.height, time_ms: self.time_ms };
+        let at = governance::Moment { sender, tx, height: self.height, time_ms: self.time_ms };
         let governed = governance::govern(op, at, self.rules, motions).map_err(TxRefusal::from)?;
         self.motions = Some(governed.motions);
         self.enacted = governed.enacted;
@@ -336,18 +348,18 @@ impl<'a> Execution<'a> {
     }
 
     /// What governance writes into the tree.
-    fn governed_values(&self) -> Vec<(KeyHash, Vec<u8>)> {
+    fn governed_values(&self) -> Vec<(Hash, Vec<u8>)> {
         let mut values = Vec::new();
         if let Some(motions) = &self.motions {
-            values.push((StateKey::Motions.hash(), value_bytes(motions)));
+            values.push((StateKey::Motions.hash(), state_value(motions)));
         }
         if let Some(Regime { set, params, protocol }) = &self.enacted {
-            values.push((StateKey::Validators.hash(), value_bytes(set)));
+            values.push((StateKey::Validators.hash(), state_value(set)));
             if *params != self.rules.params {
-                values.push((StateKey::Params.hash(), value_bytes(params)));
+                values.push((StateKey::Params.hash(), state_value(params)));
             }
             if *protocol != self.rules.protocol {
-                values.push((StateKey::Protocol.hash(), value_bytes(protocol)));
+                values.push((StateKey::Protocol.hash(), state_value(protocol)));
             }
         }
         values
@@ -357,11 +369,9 @@ impl<'a> Execution<'a> {
     pub(crate) fn finish(mut self) -> Result<Executed, StateError> {
         let (mut state_root, mut tree_version) = (self.parent.header.state_root, self.parent.tree_version);
         let mut values = self.governed_values();
-        values.extend(
-            self.changed
-                .iter()
-                .map(|(address, entry)| (StateKey::Identity(*address).hash(), value_bytes(entry))),
-        );
+        let (identities, registry) = self.registry.finish();
+        values.extend(identities);
+        self.effects.registry = registry;
         if !values.is_empty() {
             let version = self.height.get();
             let (root, writes) = authenticated::update(self.view, Some(tree_version), version, values)?;
@@ -394,11 +404,12 @@ pub(crate) fn signing_keys(
     tx: &Transaction,
     identity: Option<&IdentityEntry>,
     rules: &Rules,
+    time_ms: Option<u64>,
 ) -> Result<Vec<Address>, TxRefusal> {
     let mut keys = match rules.validator_key(tx)? {
         Some(key) => vec![key],
         None => {
-            let keys = required_keys(tx, identity)?;
+            let keys = required_keys(tx, identity, time_ms)?;
             if matches!(tx.payload, Payload::Evidence(_)) {
                 check_admission(tx.sender, identity, rules.admission)?;
             }
@@ -409,6 +420,14 @@ pub(crate) fn signing_keys(
         keys.push(rules.accused(evidence)?.key.address());
     }
     Ok(keys)
+}
+
+/// The key that an unregistered sender signs with.
+fn inline_key(tx: &Transaction) -> Option<&PublicKey> {
+    tx.keys.iter().find_map(|key| match key {
+        KeyRef::Inline(key) => Some(key),
+        KeyRef::Registered(_) => None,
+    })
 }
 
 /// Everything that depends on the transaction and the parameters alone.

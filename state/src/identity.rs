@@ -1,38 +1,32 @@
-//! Identities as the authenticated map holds them, the policy a sender's keys must meet, and what each
-//! identity operation changes. Pure: no storage, no height but the one given.
+//! The policy a sender's keys must meet, and what each identity operation changes. Pure: no storage, no height
+//! and no time but those given.
 
-use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::identity::{IDENTITY_KEYS_MAX, IdentityOp};
+use cairn_types::event::IdentityStep;
+use cairn_types::identity::{
+    Agent, IDENTITY_KEYS_MAX, IdentityEntry, IdentityOp, KeyEntry, NewKey, Purpose, Purposes,
+};
 use cairn_types::transaction::KEYS_MAX;
-use cairn_types::{Address, Admission, Height, KeyRef, PublicKey, Transaction};
+use cairn_types::{Address, Admission, Height, KeyRef, Payload, PublicKey, Transaction};
 
 use crate::refusal::TxRefusal;
 
-/// An identity's value in the authenticated map. Keys stand in it by their address, which binds the key;
-/// the key's own bytes are in a plain table. So the value stays below 12.6 kB after 256 keys.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub(crate) struct IdentityEntry {
-    pub(crate) threshold: u16,
-    pub(crate) admitted: bool,
-    pub(crate) keys: Vec<KeyEntry>,
+/// The block in which something happens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Moment {
+    pub(crate) height: Height,
+    pub(crate) time_ms: u64,
 }
 
-/// One key of an identity; its position is its index.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub(crate) struct KeyEntry {
-    pub(crate) address: Address,
-    pub(crate) from: Height,
-    pub(crate) until: Option<Height>,
-}
-
-/// What signs for a transaction: the address of each key in `keys`, in order.
+/// What signs for a transaction: the address of each key in `keys`, in order. Without a `time_ms` nothing is said
+/// about keys that expire.
 pub(crate) fn required_keys(
     tx: &Transaction,
     entry: Option<&IdentityEntry>,
+    time_ms: Option<u64>,
 ) -> Result<Vec<Address>, TxRefusal> {
     match entry {
         None => inline_key(tx).map(|key| vec![key]),
-        Some(entry) => registered_keys(tx, entry),
+        Some(entry) => registered_keys(tx, entry, time_ms),
     }
 }
 
@@ -51,17 +45,31 @@ fn inline_key(tx: &Transaction) -> Result<Address, TxRefusal> {
     }
 }
 
-/// A registered identity signs with exactly `threshold` active keys, so that none is superfluous.
-fn registered_keys(tx: &Transaction, entry: &IdentityEntry) -> Result<Vec<Address>, TxRefusal> {
+/// A registered identity signs with exactly `threshold` keys of the purpose asked for, so that none is
+/// superfluous; a recovery, and a step of shared control, with exactly one.
+fn registered_keys(
+    tx: &Transaction,
+    entry: &IdentityEntry,
+    time_ms: Option<u64>,
+) -> Result<Vec<Address>, TxRefusal> {
     let address = tx.sender;
+    let purpose = tx.payload.purpose();
     let mut keys = Vec::with_capacity(tx.keys.len());
     for key in &tx.keys {
         let KeyRef::Registered(index) = key else {
             return Err(TxRefusal::InlineKeyOfRegistered { address });
         };
-        keys.push(entry.active(address, *index)?.address);
+        let held = usable(entry, address, *index, time_ms)?;
+        if let Some(needed) = purpose {
+            check_purpose(held, address, *index, needed)?;
+        }
+        keys.push(held.address);
     }
-    let (required, got) = (entry.threshold, keys.len());
+    let required = match (&tx.payload, purpose) {
+        (Payload::Multisig(_), _) | (_, Some(Purpose::Recovery)) => 1,
+        _ => entry.threshold,
+    };
+    let got = keys.len();
     match got.cmp(&usize::from(required)) {
         std::cmp::Ordering::Less => Err(TxRefusal::ThresholdNotMet { address, required, got }),
         std::cmp::Ordering::Equal => Ok(keys),
@@ -69,120 +77,230 @@ fn registered_keys(tx: &Transaction, entry: &IdentityEntry) -> Result<Vec<Addres
     }
 }
 
-impl IdentityEntry {
-    fn active(&self, address: Address, index: u16) -> Result<&KeyEntry, TxRefusal> {
-        let Some(key) = self.keys.get(usize::from(index)) else {
-            return Err(TxRefusal::UnknownKey { address, index, held: self.keys.len() });
-        };
-        match key.until {
-            Some(since) => Err(TxRefusal::KeyRevoked { address, index, since }),
-            None => Ok(key),
-        }
+/// Whether a key is for `needed`.
+pub(crate) fn check_purpose(
+    key: &KeyEntry,
+    address: Address,
+    index: u16,
+    needed: Purpose,
+) -> Result<(), TxRefusal> {
+    if key.purposes.has(needed) {
+        return Ok(());
     }
+    Err(TxRefusal::KeyPurpose { address, index, purposes: key.purposes, needed })
+}
 
-    fn active_count(&self) -> usize {
-        self.keys.iter().filter(|key| key.until.is_none()).count()
+/// The key with this index, when it may sign at `time_ms`.
+pub(crate) fn usable(
+    entry: &IdentityEntry,
+    address: Address,
+    index: u16,
+    time_ms: Option<u64>,
+) -> Result<&KeyEntry, TxRefusal> {
+    if let Some(since) = entry.deactivated {
+        return Err(TxRefusal::IdentityDeactivated { address, since });
     }
-
-    fn add(&mut self, address: Address, key: Address, height: Height) -> Result<(), TxRefusal> {
-        if let Some(held) = self.keys.iter().position(|held| held.address == key) {
-            let index = u16::try_from(held).unwrap_or(u16::MAX);
-            return Err(TxRefusal::KeyAlreadyHeld { address, index });
-        }
-        if self.keys.len() >= IDENTITY_KEYS_MAX {
-            return Err(TxRefusal::TooManyIdentityKeys { address });
-        }
-        self.keys.push(KeyEntry { address: key, from: height, until: None });
-        Ok(())
+    let Some(key) = entry.keys.get(usize::from(index)) else {
+        return Err(TxRefusal::UnknownKey { address, index, held: entry.keys.len() });
+    };
+    if let Some(since) = key.until {
+        return Err(TxRefusal::KeyRevoked { address, index, since });
     }
-
-    fn retire(&mut self, address: Address, index: u16, height: Height) -> Result<(), TxRefusal> {
-        self.active(address, index)?;
-        if let Some(key) = self.keys.get_mut(usize::from(index)) {
-            key.until = Some(height);
+    match (key.expires_ms, time_ms) {
+        (Some(expires_ms), Some(time_ms)) if time_ms >= expires_ms => {
+            Err(TxRefusal::KeyExpired { address, index, expires_ms })
         }
-        Ok(())
+        _ => Ok(key),
     }
 }
 
-/// What an identity operation leads to: the new entry of `address`, and a key that is new to the state.
+/// Keys that may change the identity and never expire by themselves: what keeps it from locking itself out.
+fn lasting_control(entry: &IdentityEntry) -> usize {
+    let lasts = |key: &&KeyEntry| {
+        key.until.is_none() && key.expires_ms.is_none() && key.purposes.has(Purpose::Control)
+    };
+    entry.keys.iter().filter(lasts).count()
+}
+
+/// What an identity operation leads to: the new entry of `address`, keys that are new to the state, and
+/// what its history says of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct IdentityChange {
     pub(crate) address: Address,
     pub(crate) entry: IdentityEntry,
-    pub(crate) key: Option<PublicKey>,
+    pub(crate) keys: Vec<PublicKey>,
+    pub(crate) step: IdentityStep,
 }
 
-/// Applies `op` of `tx` at `height`. `entry` is the identity the operation changes as it stands now,
-/// earlier transactions of the block included: the admitted one for `Admit`, else the sender's.
+/// A change of one identity in the making.
+struct Edit {
+    address: Address,
+    at: Moment,
+    entry: IdentityEntry,
+    keys: Vec<PublicKey>,
+}
+
+impl Edit {
+    fn add(&mut self, new: &NewKey) -> Result<u16, TxRefusal> {
+        let (address, key) = (self.address, new.key.address());
+        if let Some(held) = self.entry.keys.iter().position(|held| held.address == key) {
+            let index = u16::try_from(held).unwrap_or(u16::MAX);
+            return Err(TxRefusal::KeyAlreadyHeld { address, index });
+        }
+        if self.entry.keys.len() >= IDENTITY_KEYS_MAX {
+            return Err(TxRefusal::TooManyIdentityKeys { address });
+        }
+        if let Some(expires_ms) = new.expires_ms
+            && expires_ms <= self.at.time_ms
+        {
+            return Err(TxRefusal::KeyExpiryPast { expires_ms, time_ms: self.at.time_ms });
+        }
+        let is_recovery = |held: &KeyEntry| held.until.is_none() && held.purposes == Purposes::RECOVERY;
+        if new.purposes == Purposes::RECOVERY
+            && let Some(held) = self.entry.keys.iter().position(is_recovery)
+        {
+            let index = u16::try_from(held).unwrap_or(u16::MAX);
+            return Err(TxRefusal::RecoveryKeyHeld { address, index });
+        }
+        let index = u16::try_from(self.entry.keys.len()).unwrap_or(u16::MAX);
+        let (from, purposes, expires_ms) = (self.at.height, new.purposes, new.expires_ms);
+        self.entry.keys.push(KeyEntry { address: key, purposes, from, until: None, expires_ms });
+        self.keys.push(new.key.clone());
+        Ok(index)
+    }
+
+    /// Retires a key that has not been retired yet; it may have expired. Gives its purposes.
+    fn retire(&mut self, index: u16) -> Result<Purposes, TxRefusal> {
+        let purposes = usable(&self.entry, self.address, index, None)?.purposes;
+        if let Some(key) = self.entry.keys.get_mut(usize::from(index)) {
+            key.until = Some(self.at.height);
+        }
+        Ok(purposes)
+    }
+
+    fn retire_all(&mut self, keep: impl Fn(&KeyEntry) -> bool) {
+        let height = self.at.height;
+        let retired = self.entry.keys.iter_mut().filter(|key| key.until.is_none() && !keep(key));
+        retired.for_each(|key| key.until = Some(height));
+    }
+
+    /// The identity must always be able to change itself.
+    fn check_control(&self) -> Result<(), TxRefusal> {
+        let (address, left, threshold) = (self.address, lasting_control(&self.entry), self.entry.threshold);
+        if left < usize::from(threshold) {
+            return Err(TxRefusal::TooFewKeysLeft { address, left, threshold });
+        }
+        Ok(())
+    }
+
+    fn set_threshold(&mut self, threshold: u16) -> Result<(), TxRefusal> {
+        let active = lasting_control(&self.entry);
+        // A transaction names at most KEYS_MAX keys: a higher threshold would lock the identity for ever.
+        if !(1..=active.min(KEYS_MAX)).contains(&usize::from(threshold)) {
+            return Err(TxRefusal::BadThreshold { got: threshold, active });
+        }
+        self.entry.threshold = threshold;
+        Ok(())
+    }
+
+    fn recover(&mut self, keys: &[NewKey], threshold: u16) -> Result<IdentityStep, TxRefusal> {
+        if keys.iter().any(|new| new.purposes == Purposes::RECOVERY) {
+            return Err(TxRefusal::RecoveryKeyGiven { address: self.address });
+        }
+        self.retire_all(|key| key.purposes == Purposes::RECOVERY);
+        let first = u16::try_from(self.entry.keys.len()).unwrap_or(u16::MAX);
+        for new in keys {
+            self.add(new)?;
+        }
+        self.set_threshold(threshold)?;
+        Ok(IdentityStep::Recovered { first, keys: u16::try_from(keys.len()).unwrap_or(u16::MAX), threshold })
+    }
+
+    fn apply(&mut self, op: &IdentityOp) -> Result<IdentityStep, TxRefusal> {
+        match op {
+            IdentityOp::AddKey(new) => Ok(IdentityStep::KeyAdded { index: self.add(new)? }),
+            IdentityOp::RotateKey { index, key, expires_ms } => {
+                let purposes = self.retire(*index)?;
+                let new = NewKey { key: key.clone(), purposes, expires_ms: *expires_ms };
+                let added = self.add(&new)?;
+                self.check_control()?;
+                Ok(IdentityStep::KeyRotated { retired: *index, index: added })
+            }
+            IdentityOp::RevokeKey(index) => {
+                self.retire(*index)?;
+                self.check_control()?;
+                Ok(IdentityStep::KeyRevoked { index: *index })
+            }
+            IdentityOp::SetThreshold(threshold) => {
+                self.set_threshold(*threshold)?;
+                Ok(IdentityStep::ThresholdSet { threshold: *threshold })
+            }
+            IdentityOp::Recover { keys, threshold } => self.recover(&keys.0, *threshold),
+            IdentityOp::Deactivate => {
+                self.retire_all(|_| false);
+                self.entry.deactivated = Some(self.at.height);
+                Ok(IdentityStep::Deactivated)
+            }
+            IdentityOp::Register | IdentityOp::RegisterAgent { .. } => {
+                Err(TxRefusal::AlreadyRegistered { address: self.address })
+            }
+            IdentityOp::Admit(address) => Err(TxRefusal::AlreadyAdmitted { address: *address }),
+        }
+    }
+}
+
+/// Applies `op` of `sender` at `at`. `entry` is the identity the operation changes as it stands now, earlier
+/// transactions of the block included: the admitted one for `Admit`, else the sender's. `inline` is the key that an
+/// unregistered sender signs with.
 pub(crate) fn change(
-    tx: &Transaction,
+    (sender, inline): (Address, Option<&PublicKey>),
     op: &IdentityOp,
     entry: Option<IdentityEntry>,
     admission: Admission,
-    height: Height,
+    at: Moment,
 ) -> Result<IdentityChange, TxRefusal> {
-    if let IdentityOp::Admit(address) = op {
-        return admit(tx.sender, *address, entry, admission);
-    }
-    let address = tx.sender;
-    if let IdentityOp::Register = op {
-        return register(tx, entry, admission, height);
-    }
-    let mut entry = entry.ok_or(TxRefusal::UnknownIdentity { address })?;
-    let key = match op {
-        IdentityOp::AddKey(key) => {
-            entry.add(address, key.address(), height)?;
-            Some(key.clone())
-        }
-        IdentityOp::RotateKey { index, key } => {
-            entry.retire(address, *index, height)?;
-            entry.add(address, key.address(), height)?;
-            Some(key.clone())
-        }
-        IdentityOp::RevokeKey(index) => {
-            entry.retire(address, *index, height)?;
-            let (left, threshold) = (entry.active_count(), entry.threshold);
-            if left < usize::from(threshold) {
-                return Err(TxRefusal::TooFewKeysLeft { address, left, threshold });
+    match (op, entry) {
+        (IdentityOp::Admit(address), entry) => admit(sender, *address, entry, admission),
+        (IdentityOp::Register, None) => Ok(register(sender, inline, None, admission, at)),
+        (IdentityOp::RegisterAgent { owner }, None) => {
+            if *owner == sender {
+                return Err(TxRefusal::OwnAgent { address: sender });
             }
-            None
+            let agent = Agent { owner: *owner, mandate: None, revision: 0 };
+            Ok(register(sender, inline, Some(agent), admission, at))
         }
-        IdentityOp::SetThreshold(threshold) => {
-            let active = entry.active_count();
-            // A transaction names at most KEYS_MAX keys: a higher threshold would lock the identity for ever.
-            if !(1..=active.min(KEYS_MAX)).contains(&usize::from(*threshold)) {
-                return Err(TxRefusal::BadThreshold { got: *threshold, active });
-            }
-            entry.threshold = *threshold;
-            None
+        (_, None) => Err(TxRefusal::UnknownIdentity { address: sender }),
+        (op, Some(entry)) => {
+            let mut edit = Edit { address: sender, at, entry, keys: Vec::new() };
+            let step = edit.apply(op)?;
+            Ok(IdentityChange { address: sender, entry: edit.entry, keys: edit.keys, step })
         }
-        IdentityOp::Register | IdentityOp::Admit(_) => None,
-    };
-    Ok(IdentityChange { address, entry, key })
+    }
 }
 
+/// The policy of an unregistered sender let exactly one inline key through, the one it hashes from.
 fn register(
-    tx: &Transaction,
-    entry: Option<IdentityEntry>,
+    address: Address,
+    inline: Option<&PublicKey>,
+    agent: Option<Agent>,
     admission: Admission,
-    height: Height,
-) -> Result<IdentityChange, TxRefusal> {
-    let address = tx.sender;
-    if entry.is_some() {
-        return Err(TxRefusal::AlreadyRegistered { address });
-    }
-    // The policy of an unregistered sender let exactly one inline key through.
-    let key = tx.keys.iter().find_map(|key| match key {
-        KeyRef::Inline(key) => Some(key.clone()),
-        KeyRef::Registered(_) => None,
-    });
+    at: Moment,
+) -> IdentityChange {
+    let step = match &agent {
+        None => IdentityStep::Registered,
+        Some(agent) => IdentityStep::AgentRegistered { owner: agent.owner },
+    };
+    let first =
+        KeyEntry { address, purposes: Purposes::ORDINARY, from: at.height, until: None, expires_ms: None };
     let entry = IdentityEntry {
         threshold: 1,
         admitted: admission == Admission::Open,
-        keys: vec![KeyEntry { address, from: height, until: None }],
+        deactivated: None,
+        agent,
+        proposals: Vec::new(),
+        keys: vec![first],
     };
-    Ok(IdentityChange { address, entry, key })
+    IdentityChange { address, entry, keys: inline.cloned().into_iter().collect(), step }
 }
 
 fn admit(
@@ -200,7 +318,7 @@ fn admit(
         return Err(TxRefusal::AlreadyAdmitted { address });
     }
     entry.admitted = true;
-    Ok(IdentityChange { address, entry, key: None })
+    Ok(IdentityChange { address, entry, keys: Vec::new(), step: IdentityStep::Admitted })
 }
 
 /// Whether `sender` may anchor.

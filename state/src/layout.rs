@@ -2,12 +2,12 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_types::tree::Peaks;
-use cairn_types::{Address, BlockId, Hash, Height};
+use cairn_types::{Address, BlockId, Hash, Height, ProofId};
 
 use crate::error::StateError;
 
 /// The layout this build reads and writes.
-pub(crate) const SCHEMA_VERSION: u32 = 1;
+pub(crate) const SCHEMA_VERSION: u32 = 2;
 
 /// Meta: [`SCHEMA_VERSION`], u32 little-endian.
 pub(crate) const META_SCHEMA: &[u8] = b"schema";
@@ -17,6 +17,9 @@ pub(crate) const META_CHAIN: &[u8] = b"chain";
 pub(crate) const META_TIP: &[u8] = b"tip";
 /// Meta: the newest commit certificate, when it names a block above the tip.
 pub(crate) const META_CERTIFICATE: &[u8] = b"certificate";
+
+/// Meta: [`crate::Kept`]; absent while everything is.
+pub(crate) const META_KEPT: &[u8] = b"kept";
 
 /// Where a transaction landed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
@@ -76,6 +79,40 @@ pub(crate) fn reference_prefix(sender: &Address, reference: &str) -> Hash {
     hasher.update(sender.as_bytes());
     hasher.update(reference.as_bytes());
     Hash(*hasher.finalize().as_bytes())
+}
+
+/// How one proof names another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Link {
+    /// It continues it.
+    Previous = 0,
+    /// It speaks about it.
+    Subject = 1,
+}
+
+/// The Links prefix of everything that names `proof` in this way.
+pub(crate) fn link_prefix(link: Link, proof: &ProofId) -> [u8; 33] {
+    let mut prefix = [link as u8; 33];
+    prefix.split_at_mut(1).1.copy_from_slice(proof.as_bytes());
+    prefix
+}
+
+/// First byte of a StateKeys entry that lists a delegation by its delegate. No key of the map begins with it.
+const RECEIVED_PREFIX: u8 = 0x90;
+
+/// The StateKeys prefix of every delegation that `delegate` ever received.
+pub(crate) fn received_prefix(delegate: &Address) -> Vec<u8> {
+    let mut prefix = vec![RECEIVED_PREFIX];
+    prefix.extend_from_slice(delegate.as_bytes());
+    prefix
+}
+
+/// The StateKeys entry of one delegation by its delegate.
+pub(crate) fn received_key(delegate: &Address, principal: &Address) -> Vec<u8> {
+    let mut key = received_prefix(delegate);
+    key.extend_from_slice(principal.as_bytes());
+    key
 }
 
 /// Which logs a [`crate::Table::LogNodes`] entry belongs to. The two anchor logs have the same shape, so

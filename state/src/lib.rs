@@ -13,28 +13,37 @@
     deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod accounts;
 mod authenticated;
 mod batch;
 mod check;
 mod commit;
+mod delegation;
 mod epochs;
 mod error;
 mod execute;
 mod governance;
 mod identity;
+mod install;
 mod layout;
 mod log_proof;
 mod logs;
 mod memory;
+mod multisig;
 mod overlay;
+mod prune;
 mod query;
 mod refusal;
+mod registry;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+mod snapshot;
+mod sparse;
 mod startup;
 mod state;
 mod storage;
 
+pub use accounts::{Delegation, Naming, Part, ProvenState, Side};
 pub use batch::Batch;
 pub use commit::{Committed, CommittedBlock};
 pub use epochs::EpochBegin;
@@ -43,9 +52,14 @@ pub use governance::GovernanceRefusal;
 pub use layout::TxLocation;
 pub use log_proof::AnchorLog;
 pub use memory::{FaultMoment, MemoryStorage};
+pub use prune::{KEEP_BLOCKS_MIN, Kept, PRUNE_STEP_BLOCKS, Role};
 pub use query::{FinalHeader, ListFilter, LogSizes, Matches, Page, QUERY_MATCHES_MAX, QUERY_PAGE_MAX};
 pub use refusal::{BlockFault, HeaderField, TxRefusal};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksStorage;
+pub use snapshot::{
+    CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SnapshotChunk, SnapshotFault, SnapshotHead,
+    WindowBlock,
+};
 pub use state::{Built, OVERLAYS_MAX, State, Tip};
 pub use storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor};

@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cairn_types::{Address, Block, BlockId, Header, Motion, ProofKind, PublicKey, TxId};
+use borsh::BorshDeserialize;
+use cairn_types::event::IdentityEvent;
+use cairn_types::identity::IdentityEntry;
+use cairn_types::{
+    Address, Block, BlockId, Hash, Header, Motion, ProofId, ProofKind, PublicKey, StateKey, TxId,
+};
 use jmt::KeyHash;
 use jmt::storage::{Node, NodeKey};
 
-use crate::authenticated::{NodeSource, StateKey, TreeWrites, node_key, read_value};
+use crate::authenticated::{NodeSource, TreeWrites, node_key, read_value};
 use crate::error::StateError;
 use crate::governance::Rules;
-use crate::identity::IdentityEntry;
 use crate::layout::TxLocation;
 use crate::logs::{Logs, StoredNode};
 use crate::storage::{Storage, Table};
@@ -46,6 +50,9 @@ pub(crate) struct NewRecord {
     pub(crate) root: [u8; 32],
     /// The References prefix; `None` for an empty reference.
     pub(crate) reference: Option<[u8; 32]>,
+    /// The proofs it names, and how.
+    pub(crate) previous: Option<ProofId>,
+    pub(crate) subject: Option<ProofId>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -56,7 +63,19 @@ pub(crate) struct Effects {
     pub(crate) records: Vec<NewRecord>,
     pub(crate) log_nodes: Vec<StoredNode>,
     pub(crate) tree: TreeWrites,
+    pub(crate) registry: RegistryEffects,
+}
+
+/// What a block stores about identities beside the authenticated map.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RegistryEffects {
+    /// Every identity that changed, as the block leaves it.
+    pub(crate) identities: Vec<(Address, IdentityEntry)>,
+    /// Keys of the map that are found by listing.
+    pub(crate) listed: Vec<StateKey>,
     pub(crate) public_keys: HashMap<Address, PublicKey>,
+    /// In the order of the block.
+    pub(crate) events: Vec<IdentityEvent>,
 }
 
 /// An executed, uncommitted block.
@@ -86,19 +105,35 @@ impl View<'_> {
     }
 
     pub(crate) fn identity(&self, address: Address) -> Result<Option<IdentityEntry>, StateError> {
-        let bytes = self.value(&StateKey::Identity(address).hash())?;
-        bytes.map(|bytes| read_value("identity", &bytes)).transpose()
+        self.entry(&StateKey::Identity(address), "identity")
+    }
+
+    /// What the authenticated map holds under `key`.
+    pub(crate) fn entry<T: BorshDeserialize>(
+        &self,
+        key: &StateKey,
+        what: &'static str,
+    ) -> Result<Option<T>, StateError> {
+        let bytes = self.bytes_of(key.hash())?;
+        bytes.map(|bytes| read_value(what, &bytes)).transpose()
+    }
+
+    /// The bytes of a value.
+    pub(crate) fn bytes_of(&self, key: Hash) -> Result<Option<Vec<u8>>, StateError> {
+        self.value(&KeyHash(key.0))
     }
 
     /// The open motions, expired ones included until the next step of governance.
     pub(crate) fn motions(&self) -> Result<Vec<Motion>, StateError> {
-        let bytes = self.value(&StateKey::Motions.hash())?;
+        let bytes = self.bytes_of(StateKey::Motions.hash())?;
         bytes.map_or_else(|| Ok(Vec::new()), |bytes| read_value("motions", &bytes))
     }
 
     /// The key with this address. Every key of an identity is stored.
     pub(crate) fn public_key(&self, address: &Address) -> Result<PublicKey, StateError> {
-        if let Some(key) = self.chain.iter().find_map(|overlay| overlay.effects.public_keys.get(address)) {
+        if let Some(key) =
+            self.chain.iter().find_map(|overlay| overlay.effects.registry.public_keys.get(address))
+        {
             return Ok(key.clone());
         }
         let bytes = self

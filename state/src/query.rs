@@ -4,7 +4,6 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cairn_types::identity::{Identity, IdentityKey};
 use cairn_types::log::TreeHash;
 use cairn_types::receipt::AnchorProof;
 use cairn_types::tree::path_from_nodes;
@@ -19,7 +18,7 @@ use crate::layout::{
     reference_prefix,
 };
 use crate::logs::{Lane, history_leaf, lane};
-use crate::overlay::{View, read_location};
+use crate::overlay::read_location;
 use crate::state::State;
 use crate::storage::{Order, Scan, Storage, Table};
 
@@ -104,6 +103,13 @@ impl Reader<'_> {
         self.read(Table::Headers, &number(height.get()), "header")
     }
 
+    /// The ids of a block's transactions, in order; none when its body is not here.
+    pub(crate) fn transaction_ids(&self, height: Height) -> Result<Vec<TxId>, StateError> {
+        let body: Option<Vec<Arc<SignedTransaction>>> =
+            self.read(Table::Bodies, &number(height.get()), "block body")?;
+        Ok(body.unwrap_or_default().iter().map(|signed| signed.transaction.id()).collect())
+    }
+
     pub(crate) fn record(&self, seq: u64) -> Result<Option<Record>, StateError> {
         self.read(Table::Records, &number(seq), "record")
     }
@@ -115,8 +121,9 @@ impl Reader<'_> {
                 Lane::Blake3 => TreeHash::Anchors,
                 Lane::Sha256 => TreeHash::AnchorsSha256,
             };
-            let record = self.store.get(Table::Records, &number(index))?;
-            return Ok(record.map(|bytes| hash.leaf(&bytes)));
+            if let Some(record) = self.store.get(Table::Records, &number(index))? {
+                return Ok(Some(hash.leaf(&record)));
+            }
         }
         let bytes = self.store.get(Table::LogNodes, &log_node(LogTable::Anchors, level, index))?;
         Ok(bytes.and_then(|bytes| lane(&bytes, which)))
@@ -125,7 +132,10 @@ impl Reader<'_> {
     /// A complete subtree of the history log. Leaves are hashed from their headers.
     pub(crate) fn history_node(&self, level: u8, index: u64) -> Result<Option<Hash>, StateError> {
         if level == 0 {
-            return Ok(self.header(Height::new(index))?.map(|header| history_leaf(&header.id())));
+            // A snapshot brings a lone leaf as a node.
+            if let Some(header) = self.header(Height::new(index))? {
+                return Ok(Some(history_leaf(&header.id())));
+            }
         }
         let bytes = self.store.get(Table::LogNodes, &log_node(LogTable::History, level, index))?;
         Ok(bytes.and_then(|bytes| lane(&bytes, Lane::Blake3)))
@@ -246,8 +256,9 @@ impl State {
     /// The block at `height`.
     ///
     /// # Errors
-    /// As [`State::header`].
+    /// [`StateError::Pruned`] when its transactions are not kept; else as [`State::header`].
     pub fn block(&self, height: Height) -> Result<Option<Block>, StateError> {
+        self.kept().check_block(height)?;
         let Some(header) = self.header(height)? else { return Ok(None) };
         let body: Vec<Arc<SignedTransaction>> = self
             .reader()
@@ -335,6 +346,7 @@ impl State {
     /// # Errors
     /// As [`State::header`].
     pub fn record(&self, seq: u64) -> Result<Option<Record>, StateError> {
+        self.kept().check_record(seq)?;
         if seq < self.log_sizes().anchors { self.reader().record(seq) } else { Ok(None) }
     }
 
@@ -457,6 +469,7 @@ impl State {
         let Some(validators) = self.validators_of(top.header.epoch)?.filter(|_| seq < size) else {
             return Ok(None);
         };
+        self.kept().check_record(seq)?;
         let reader = self.reader();
         let missing = |what: &'static str| StateError::damaged(what, format!("it is missing for seq {seq}"));
         let record = reader.record(seq)?.ok_or_else(|| missing("record"))?;
@@ -478,24 +491,6 @@ impl State {
             certificate: top.certificate,
             validators: validators.as_ref().clone(),
         }))
-    }
-
-    /// A registered identity, with the heights each of its keys served.
-    ///
-    /// # Errors
-    /// As [`State::header`].
-    pub fn identity(&self, address: &Address) -> Result<Option<Identity>, StateError> {
-        let view = View { store: self.store.as_ref(), chain: Vec::new() };
-        let Some(entry) = view.identity(*address)? else { return Ok(None) };
-        let keys = entry
-            .keys
-            .iter()
-            .map(|held| {
-                let key = view.public_key(&held.address)?;
-                Ok(IdentityKey { key, from: held.from, until: held.until })
-            })
-            .collect::<Result<Vec<_>, StateError>>()?;
-        Ok(Some(Identity { address: *address, threshold: entry.threshold, keys, admitted: entry.admitted }))
     }
 
     /// Sizes of the logs at the tip.

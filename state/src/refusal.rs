@@ -1,6 +1,8 @@
 //! Why a transaction or a block is refused.
 
-use cairn_types::identity::IDENTITY_KEYS_MAX;
+use cairn_types::delegation::{GRANTS_MAX, Lack};
+use cairn_types::identity::{IDENTITY_KEYS_MAX, Purpose, Purposes};
+use cairn_types::multisig::{Outcome, PROPOSALS_OPEN_MAX};
 use cairn_types::transaction::KEYS_MAX;
 use cairn_types::{Address, BlockId, Height, ProofId, TxFault, TxId};
 use thiserror::Error;
@@ -51,8 +53,12 @@ pub enum TxRefusal {
     StaleKeys { address: Address },
     #[error("{address} has not been admitted by the registrar {registrar}")]
     NotAdmitted { address: Address, registrar: Address },
-    #[error("proof {index} acts on behalf of {principal}, who has given {sender} no delegation")]
-    DelegationMissing { index: usize, sender: Address, principal: Address },
+    #[error(
+        "proof {index} acts on behalf of {principal}, for whom {sender} holds no delegation in force: {lack}"
+    )]
+    DelegationMissing { index: usize, sender: Address, principal: Address, lack: Lack },
+    #[error("proof {index} is beyond what the agent {agent} may do for its owner {owner}: {lack}")]
+    MandateMissing { index: usize, agent: Address, owner: Address, lack: Lack },
     #[error("proof {proof} is already in this block")]
     ProofRepeatedInBlock { proof: ProofId },
     #[error(
@@ -65,9 +71,13 @@ pub enum TxRefusal {
     KeyAlreadyHeld { address: Address, index: u16 },
     #[error("{address} already holds {IDENTITY_KEYS_MAX} keys, retired ones included, the most allowed")]
     TooManyIdentityKeys { address: Address },
-    #[error("retiring a key would leave {address} {left} active keys; its threshold is {threshold}")]
+    #[error(
+        "this would leave {address} {left} keys that may change it and do not expire; its threshold is {threshold}"
+    )]
     TooFewKeysLeft { address: Address, left: usize, threshold: u16 },
-    #[error("threshold {got} is not possible: expected 1 to {active} (active keys) and at most {KEYS_MAX}")]
+    #[error(
+        "threshold {got} is not possible: expected 1 to {active} (control keys that do not expire) and at most {KEYS_MAX}"
+    )]
     BadThreshold { got: u16, active: usize },
     #[error("this chain admits everyone: there is nothing to admit")]
     AdmissionIsOpen,
@@ -77,6 +87,48 @@ pub enum TxRefusal {
     AlreadyAdmitted { address: Address },
     #[error(transparent)]
     Governance(#[from] GovernanceRefusal),
+    #[error("key {index} of {address} expired at {expires_ms} (Unix ms)")]
+    KeyExpired { address: Address, index: u16, expires_ms: u64 },
+    #[error("key {index} of {address} is for {purposes}; expected a key for {needed}")]
+    KeyPurpose { address: Address, index: u16, purposes: Purposes, needed: Purpose },
+    #[error("{address} was deactivated for good at height {since}")]
+    IdentityDeactivated { address: Address, since: Height },
+    #[error("key {index} is already the recovery key of {address}: rotate it, or revoke it first")]
+    RecoveryKeyHeld { address: Address, index: u16 },
+    #[error("a recovery of {address} installs ordinary keys; its recovery key stays as it is")]
+    RecoveryKeyGiven { address: Address },
+    #[error("the key would expire at {expires_ms}; the block's time is {time_ms} (Unix ms)")]
+    KeyExpiryPast { expires_ms: u64, time_ms: u64 },
+    #[error("the delegation would expire at {expires_ms}; the block's time is {time_ms} (Unix ms)")]
+    GrantExpiryPast { expires_ms: u64, time_ms: u64 },
+    #[error("{address} cannot be its own agent")]
+    OwnAgent { address: Address },
+    #[error("{agent} did not register as an agent of {owner}")]
+    NotAgentOf { agent: Address, owner: Address },
+    #[error("the agent {agent} cannot delegate: only its owner lends what is the owner's")]
+    AgentMayNotDelegate { agent: Address },
+    #[error("{delegate} holds no delegation of {principal} that could be ended")]
+    NoDelegation { principal: Address, delegate: Address },
+    #[error(
+        "{principal} has granted {delegate} {GRANTS_MAX} delegations already, ended ones included, the most allowed"
+    )]
+    TooManyGrants { principal: Address, delegate: Address },
+    #[error("{account} has no proposal {proposal}")]
+    UnknownProposal { account: Address, proposal: TxId },
+    #[error("proposal {proposal} has ended: {}", ending(outcome))]
+    ProposalClosed { proposal: TxId, outcome: Outcome },
+    #[error("proposal {proposal} expired at {expires_ms}; the block's time is {time_ms} (Unix ms)")]
+    ProposalExpired { proposal: TxId, expires_ms: u64, time_ms: u64 },
+    #[error(
+        "the proposal would expire at {expires_ms}; expected after {time_ms} and at most {latest_ms} (Unix ms)"
+    )]
+    ProposalExpiry { expires_ms: u64, time_ms: u64, latest_ms: u64 },
+    #[error(
+        "{address} has {PROPOSALS_OPEN_MAX} open proposals already, the most allowed: approve or cancel one"
+    )]
+    TooManyProposals { address: Address },
+    #[error("key {key} has said so already on proposal {proposal}")]
+    AlreadyVoted { proposal: TxId, key: u16 },
     #[error("the block is full: {got} bytes with this transaction, {max} allowed")]
     BlockFull { got: usize, max: usize },
     #[error("block {block} is unknown here, so the sender's keys cannot be resolved")]
@@ -93,12 +145,17 @@ impl TxRefusal {
             Self::AlreadyExpired { .. } => "already_expired",
             Self::ExpiresTooLate { .. } => "expires_too_late",
             Self::UnknownIdentity { .. } | Self::UnknownKey { .. } => "unknown_identity",
-            Self::KeyRevoked { .. } => "key_revoked",
+            Self::KeyRevoked { .. } | Self::KeyExpired { .. } => "key_revoked",
             Self::ThresholdNotMet { .. } | Self::SuperfluousKeys { .. } | Self::BadThreshold { .. } => {
                 "threshold_not_met"
             }
-            Self::DelegationMissing { .. } => "delegation_missing",
-            Self::NotAdmitted { .. } | Self::NotRegistrar { .. } => "unauthorized",
+            Self::DelegationMissing { .. } | Self::MandateMissing { .. } => "delegation_missing",
+            Self::NotAdmitted { .. }
+            | Self::NotRegistrar { .. }
+            | Self::KeyPurpose { .. }
+            | Self::NotAgentOf { .. }
+            | Self::AgentMayNotDelegate { .. } => "unauthorized",
+            Self::UnknownProposal { .. } => "not_found",
             Self::InlineKeyOfOther { .. } | Self::StaleKeys { .. } => "invalid_signature",
             Self::Unavailable { .. } | Self::UnknownParent { .. } => "not_ready",
             Self::BlockFull { .. } => "mempool_full",
@@ -114,12 +171,28 @@ impl TxRefusal {
             | Self::TooManyIdentityKeys { .. }
             | Self::TooFewKeysLeft { .. }
             | Self::AdmissionIsOpen
-            | Self::AlreadyAdmitted { .. } => "conflict",
+            | Self::AlreadyAdmitted { .. }
+            | Self::IdentityDeactivated { .. }
+            | Self::RecoveryKeyHeld { .. }
+            | Self::RecoveryKeyGiven { .. }
+            | Self::KeyExpiryPast { .. }
+            | Self::GrantExpiryPast { .. }
+            | Self::OwnAgent { .. }
+            | Self::NoDelegation { .. }
+            | Self::TooManyGrants { .. }
+            | Self::ProposalClosed { .. }
+            | Self::ProposalExpired { .. }
+            | Self::ProposalExpiry { .. }
+            | Self::TooManyProposals { .. }
+            | Self::AlreadyVoted { .. } => "conflict",
         }
     }
 
     /// Whether the very same transaction may be valid in a later block, so that a pool should keep it.
     pub const fn may_pass_later(&self) -> bool {
+        if let Self::DelegationMissing { lack, .. } | Self::MandateMissing { lack, .. } = self {
+            return lack.may_pass_later();
+        }
         matches!(
             self,
             Self::ExpiresTooLate { .. }
@@ -130,6 +203,14 @@ impl TxRefusal {
                 | Self::Unavailable { .. }
                 | Self::Governance(GovernanceRefusal::EpochEnds)
         )
+    }
+}
+
+fn ending(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Executed { height, tx } => format!("carried out at height {height} by transaction {tx}"),
+        Outcome::Cancelled { height } => format!("cancelled at height {height}"),
+        Outcome::Lapsed { height } => format!("its time had run out by height {height}"),
     }
 }
 
@@ -163,7 +244,7 @@ pub enum BlockFault {
     #[error("header field {field:?} is {got}; expected {expected}")]
     Header { field: HeaderField, got: String, expected: String },
     #[error("transaction {index} ({id}) is not valid: {refusal}")]
-    Transaction { index: usize, id: TxId, refusal: TxRefusal },
+    Transaction { index: usize, id: TxId, refusal: Box<TxRefusal> },
     #[error("transaction {index} of the block is not the verified one given with it")]
     OtherTransaction { index: usize },
     #[error("{got} verified transactions given for {expected} of the block")]
@@ -178,7 +259,7 @@ impl BlockFault {
         match self {
             Self::Header { .. } => true,
             Self::Transaction { refusal, .. } => !matches!(
-                refusal,
+                **refusal,
                 TxRefusal::Unavailable { .. } | TxRefusal::UnknownParent { .. } | TxRefusal::StaleKeys { .. }
             ),
             Self::OtherTransaction { .. } | Self::TransactionCount { .. } | Self::Unavailable(_) => false,

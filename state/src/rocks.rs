@@ -37,20 +37,27 @@ impl RocksStorage {
     /// # Errors
     /// When another process has it open, the disk fails, or the data is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
-        Self::open_with_cache(path, BLOCK_CACHE_BYTES)
+        Self::open_with(path, BLOCK_CACHE_BYTES, false)
     }
 
-    /// [`RocksStorage::open`] with a block cache of this many bytes instead of 64 MiB.
+    /// [`RocksStorage::open`] with a block cache of this many bytes instead of 64 MiB. With `lose_unsynced`, what
+    /// was written and not synced stays in the process's memory and is gone when it dies, as after a power cut.
     ///
     /// # Errors
     /// As [`RocksStorage::open`].
-    pub fn open_with_cache(path: impl AsRef<Path>, cache_bytes: usize) -> Result<Self, StorageError> {
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        cache_bytes: usize,
+        lose_unsynced: bool,
+    ) -> Result<Self, StorageError> {
         let path = path.as_ref().to_path_buf();
         let cache = Cache::new_lru_cache(cache_bytes);
         let tables =
             Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(), &path, tables)
-            .map_err(|error| fault(&error, "open", &path))?;
+        let mut options = database_options();
+        options.set_manual_wal_flush(lose_unsynced);
+        let db =
+            DB::open_cf_descriptors(&options, &path, tables).map_err(|error| fault(&error, "open", &path))?;
         Ok(Self { db, path })
     }
 

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use cairn_types::block::HEADER_VERSION;
 use cairn_types::log::TreeHash;
+use cairn_types::state_key::state_value;
 use cairn_types::tree::Peaks;
-use cairn_types::{Block, ChainId, Genesis, Hash, Header, Height, Params, ValidatorSet, decode, encode};
+use cairn_types::{
+    Block, ChainId, Genesis, Hash, Header, Height, Params, StateKey, ValidatorSet, decode, encode,
+};
 use jmt::KeyHash;
 use jmt::storage::{Node, NodeKey};
 
-use crate::authenticated::{self, NodeSource, StateKey, read_value, value_bytes};
+use crate::authenticated::{self, NodeSource, read_value};
 use crate::batch::Batch;
 use crate::commit::{put_block, put_tree, stored_tip};
 use crate::epochs::load_rules;
@@ -39,9 +42,9 @@ fn genesis_block(genesis: &Genesis) -> Result<(Overlay, Arc<Rules>), StateError>
     let bad = |fault: &dyn ToString| StateError::BadGenesis { why: fault.to_string() };
     let set = genesis.validator_set().map_err(|fault| bad(&fault))?;
     let values = vec![
-        (StateKey::Params.hash(), value_bytes(&genesis.params)),
-        (StateKey::Admission.hash(), value_bytes(&genesis.admission)),
-        (StateKey::Validators.hash(), value_bytes(&set)),
+        (StateKey::Params.hash(), state_value(&genesis.params)),
+        (StateKey::Admission.hash(), state_value(&genesis.admission)),
+        (StateKey::Validators.hash(), state_value(&set)),
     ];
     let (state_root, tree) = authenticated::update(&Nothing, None, 0, values)?;
     let header = genesis.header(state_root).map_err(|fault| bad(&fault))?;
@@ -68,7 +71,7 @@ fn genesis_block(genesis: &Genesis) -> Result<(Overlay, Arc<Rules>), StateError>
 }
 
 /// The state before the genesis.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl NodeSource for Nothing {
     fn node(&self, _: &NodeKey) -> Result<Option<Node>, StateError> {
@@ -160,15 +163,15 @@ fn check_head(store: &dyn Storage, head: &Head, block0: &Header) -> Result<(), S
     compare(height, "state root", authenticated::root(&view, head.tree_version)?, header.state_root)?;
     // The map already holds what the next block is run by.
     let next = head.rules_after();
-    let set = view.value(&StateKey::Validators.hash())?.unwrap_or_default();
+    let set = view.bytes_of(StateKey::Validators.hash())?.unwrap_or_default();
     let set: ValidatorSet = read_value("validator set", &set)?;
     compare(height, "validator set", head.rules.set_digest, header.validators)?;
     compare(height, "next validator set", set.digest(), header.next_validators)?;
     compare(height, "next validator set", next.set_digest, header.next_validators)?;
     let params: Params =
-        read_value("parameters", &view.value(&StateKey::Params.hash())?.unwrap_or_default())?;
+        read_value("parameters", &view.bytes_of(StateKey::Params.hash())?.unwrap_or_default())?;
     compare(height, "parameters", next.params.digest(), params.digest())?;
-    let protocol = view.value(&StateKey::Protocol.hash())?;
+    let protocol = view.bytes_of(StateKey::Protocol.hash())?;
     let protocol =
         protocol.map_or(Ok(HEADER_VERSION), |bytes| read_value::<u8>("protocol version", &bytes))?;
     if protocol != next.protocol {

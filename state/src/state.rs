@@ -16,6 +16,7 @@ use crate::error::StateError;
 use crate::execute::{Candidate, Executed, Execution, Halt, check_own_bytes, signing_keys};
 use crate::governance::Rules;
 use crate::overlay::{Head, Overlay, View};
+use crate::prune::Kept;
 use crate::refusal::{BlockFault, TxRefusal};
 use crate::startup;
 use crate::storage::Storage;
@@ -60,6 +61,8 @@ pub(crate) struct Live {
     pub(crate) overlays: HashMap<BlockId, Arc<Overlay>>,
     /// Why nothing more may be written.
     pub(crate) halted: Option<String>,
+    /// From where on the past is here.
+    pub(crate) kept: Kept,
 }
 
 impl State {
@@ -70,7 +73,8 @@ impl State {
     /// When the store is of another chain or schema, is damaged, or cannot be read.
     pub fn open(store: Arc<dyn Storage>, genesis: &Genesis) -> Result<Self, StateError> {
         let (genesis, head) = startup::open(store.as_ref(), genesis)?;
-        let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None };
+        let kept = Kept::load(store.as_ref())?;
+        let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None, kept };
         Ok(Self { store, genesis, live: RwLock::new(live), writer: Mutex::new(()) })
     }
 
@@ -146,7 +150,7 @@ impl State {
         let (head, view) = self.state_after(parent).map_err(unavailable)?;
         let entry = view.identity(tx.sender).map_err(unavailable)?;
         let rules = head.rules_after();
-        let addresses = signing_keys(tx, entry.as_ref(), rules)?;
+        let addresses = signing_keys(tx, entry.as_ref(), rules, None)?;
         let mut keys = tx
             .keys
             .iter()
@@ -272,7 +276,9 @@ impl State {
         let mut execution = Execution::new(&rules, &view, &head, header.time_ms);
         for (index, candidate) in candidates.enumerate() {
             execution.apply(&candidate).map_err(|halt| match halt {
-                Halt::Refused(refusal) => BlockFault::Transaction { index, id: candidate.id, refusal },
+                Halt::Refused(refusal) => {
+                    BlockFault::Transaction { index, id: candidate.id, refusal: Box::new(refusal) }
+                }
                 Halt::Failed(error) => BlockFault::Unavailable(error),
             })?;
         }

@@ -49,11 +49,22 @@ pub enum Table {
     Epochs,
     /// Epoch -> the commit proof that ended it. Kept for ever.
     EpochProofs,
+    /// Keys of the authenticated map that are found by listing: their own bytes, and (with another prefix) the
+    /// same with the two addresses of a delegation exchanged.
+    StateKeys,
+    /// Address and height -> the identity as that block left it.
+    IdentityVersions,
+    /// Height and position -> what happened to identities in that block.
+    IdentityEvents,
+    /// Address, height and position of every event that concerns it.
+    IdentityHistory,
+    /// How a record names another proof (previous or subject), that proof, and the record's seq.
+    Links,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Headers,
         Self::Bodies,
@@ -73,6 +84,11 @@ impl Table {
         Self::PublicKeys,
         Self::Epochs,
         Self::EpochProofs,
+        Self::StateKeys,
+        Self::IdentityVersions,
+        Self::IdentityEvents,
+        Self::IdentityHistory,
+        Self::Links,
     ];
 
     /// The table's name on disk.
@@ -97,6 +113,11 @@ impl Table {
             Self::PublicKeys => "public_keys",
             Self::Epochs => "epochs",
             Self::EpochProofs => "epoch_proofs",
+            Self::StateKeys => "state_keys",
+            Self::IdentityVersions => "identity_versions",
+            Self::IdentityEvents => "identity_events",
+            Self::IdentityHistory => "identity_history",
+            Self::Links => "links",
         }
     }
 

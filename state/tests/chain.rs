@@ -293,8 +293,8 @@ fn another_genesis_schema_or_process_is_refused_in_words() {
     assert!(matches!(error, StorageError::Locked { .. }), "{error}");
     let memory = memory();
     drop(open(&memory));
-    memory.tamper(Table::Meta, b"schema", Some(vec![2, 0, 0, 0]));
-    assert_eq!(State::open(memory, &genesis()).err(), Some(StateError::Schema { found: 2, expected: 1 }));
+    memory.tamper(Table::Meta, b"schema", Some(vec![1, 0, 0, 0]));
+    assert_eq!(State::open(memory, &genesis()).err(), Some(StateError::Schema { found: 1, expected: 2 }));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use cairn_state::{BlockFault, State, Storage, Table, TxRefusal};
+use cairn_types::delegation::Lack;
 use cairn_types::identity::{IDENTITY_KEYS_MAX, Identity, IdentityOp};
 use cairn_types::*;
 use support::*;
@@ -74,10 +75,8 @@ fn a_block_with_one_invalid_transaction_is_refused_and_names_it() {
     let header = Header { tx_count: 2, ..header };
     let block = Arc::new(Block::new(header, txs.iter().map(|tx| tx.signed.clone()).collect()));
     let fault = b.check(&block, &txs).unwrap_err();
-    assert!(matches!(
-        fault,
-        BlockFault::Transaction { index: 1, refusal: TxRefusal::AlreadyExpired { .. }, .. }
-    ));
+    let BlockFault::Transaction { index: 1, refusal, .. } = &fault else { panic!("{fault:?}") };
+    assert!(matches!(**refusal, TxRefusal::AlreadyExpired { .. }));
     assert!(fault.blames_proposer());
     assert!(matches!(b.check(&block, &txs[..1]), Err(BlockFault::TransactionCount { .. })));
     let swapped = [txs[1].clone(), txs[0].clone()];
@@ -112,7 +111,7 @@ fn shape_chain_and_size_are_checked() {
 }
 
 #[test]
-fn proof_ids_are_unique_within_a_block_and_delegations_do_not_exist_yet() {
+fn proof_ids_are_unique_within_a_block_and_nobody_acts_for_another_unasked() {
     let state = open(&memory());
     let time = START_MS + 1_000;
     let mut again = anchor(1, 1, time).signed.transaction.clone();
@@ -132,7 +131,7 @@ fn proof_ids_are_unique_within_a_block_and_delegations_do_not_exist_yet() {
     let acting = Proof { on_behalf_of: Some(key(9).address()), ..proof(3) };
     let tx = verified(inline(1, time + 1_000, proofs(vec![proof(2), acting])), vec![key(1)]);
     let why = refused(&state, time, tx);
-    assert!(matches!(why, TxRefusal::DelegationMissing { index: 1, .. }));
+    assert!(matches!(why, TxRefusal::DelegationMissing { index: 1, lack: Lack::NoPrincipal, .. }));
     assert_eq!(why.kind(), "delegation_missing");
 }
 
@@ -223,8 +222,8 @@ fn an_identity_lives_through_keys_and_thresholds() {
         assert!(matches!(refused(&state, time, by_inline), TxRefusal::InlineKeyOfRegistered { .. }));
         refuses!(&state, &[0], IdentityOp::Register, TxRefusal::AlreadyRegistered { .. });
         refuses!(&state, &[0], IdentityOp::RevokeKey(0), TxRefusal::TooFewKeysLeft { left: 0, .. });
-        refuses!(&state, &[0], IdentityOp::AddKey(key(1)), TxRefusal::KeyAlreadyHeld { index: 0, .. });
-        operate(&state, &[0], IdentityOp::AddKey(key(2)));
+        refuses!(&state, &[0], add_key(1), TxRefusal::KeyAlreadyHeld { index: 0, .. });
+        operate(&state, &[0], add_key(2));
         for bad in [0, 3] {
             refuses!(&state, &[0], IdentityOp::SetThreshold(bad), TxRefusal::BadThreshold { active: 2, .. });
         }
@@ -241,7 +240,7 @@ fn an_identity_lives_through_keys_and_thresholds() {
             IdentityOp::RevokeKey(0),
             TxRefusal::TooFewKeysLeft { left: 1, threshold: 2, .. }
         );
-        operate(&state, &[0, 1], IdentityOp::RotateKey { index: 0, key: key(3) });
+        operate(&state, &[0, 1], IdentityOp::RotateKey { index: 0, key: key(3), expires_ms: None });
         let three = registered(1, &[1, 2, 9], time, payload());
         assert!(matches!(
             state.resolve_keys(None, &three),
@@ -251,7 +250,7 @@ fn an_identity_lives_through_keys_and_thresholds() {
         assert!(
             matches!(state.resolve_keys(None, &old), Err(TxRefusal::KeyRevoked { index: 0, since, .. }) if since == Height::new(4))
         );
-        refuses!(&state, &[1, 2], IdentityOp::AddKey(key(1)), TxRefusal::KeyAlreadyHeld { index: 0, .. });
+        refuses!(&state, &[1, 2], add_key(1), TxRefusal::KeyAlreadyHeld { index: 0, .. });
         refuses!(&state, &[1, 2], IdentityOp::RevokeKey(0), TxRefusal::KeyRevoked { .. });
         operate(&state, &[1, 2], IdentityOp::SetThreshold(1));
         let both = registered(1, &[1, 2], time, payload());
@@ -262,12 +261,14 @@ fn an_identity_lives_through_keys_and_thresholds() {
         operate(&state, &[2], IdentityOp::RevokeKey(1));
         let identity = state.identity(&address).unwrap().unwrap();
         let lives: Vec<_> = identity
+            .entry
             .keys
             .iter()
-            .map(|held| (held.key.clone(), held.from.get(), held.until.map(Height::get)))
+            .zip(&identity.keys)
+            .map(|(held, key)| (key.clone(), held.from.get(), held.until.map(Height::get)))
             .collect();
         assert_eq!(lives, vec![(key(1), 1, Some(4)), (key(2), 2, Some(6)), (key(3), 4, None)]);
-        assert_eq!((identity.threshold, identity.admitted), (1, true));
+        assert_eq!((identity.entry.threshold, identity.entry.admitted), (1, true));
         it_is_the_same_when_opened_again(store, state, &identity);
     });
 }
@@ -277,20 +278,17 @@ fn a_threshold_never_exceeds_the_keys_a_transaction_can_name_nor_keys_their_room
     let state = open(&memory());
     register(&state, 1);
     for n in 0..17 {
-        operate(&state, &[0], IdentityOp::AddKey(key(100 + n)));
+        operate(&state, &[0], add_key(100 + n));
     }
     assert!(matches!(
         operation_refused(&state, &[0], IdentityOp::SetThreshold(17)),
         TxRefusal::BadThreshold { .. }
     ));
     for n in 18..IDENTITY_KEYS_MAX as u64 {
-        operate(&state, &[0], IdentityOp::AddKey(key(100 + n)));
+        operate(&state, &[0], add_key(100 + n));
     }
-    assert!(matches!(
-        operation_refused(&state, &[0], IdentityOp::AddKey(key(5_000))),
-        TxRefusal::TooManyIdentityKeys { .. }
-    ));
-    let rotate = IdentityOp::RotateKey { index: 1, key: key(5_000) };
+    assert!(matches!(operation_refused(&state, &[0], add_key(5_000)), TxRefusal::TooManyIdentityKeys { .. }));
+    let rotate = IdentityOp::RotateKey { index: 1, key: key(5_000), expires_ms: None };
     assert!(matches!(operation_refused(&state, &[0], rotate), TxRefusal::TooManyIdentityKeys { .. }));
 }
 
@@ -322,7 +320,7 @@ fn whoever_changes_waits_for_the_next_block() {
 fn keys_checked_before_a_rotation_are_noticed_after_it() {
     let state = open(&memory());
     register(&state, 1);
-    operate(&state, &[0], IdentityOp::AddKey(key(2)));
+    operate(&state, &[0], add_key(2));
     let time = state.tip().header.time_ms + 1_000;
     let tx = verified(registered(1, &[1], time, proofs(vec![proof(1)])), vec![key(3)]);
     let why = refused(&state, time, tx);

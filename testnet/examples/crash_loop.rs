@@ -1,9 +1,12 @@
-//! Kills real validators with SIGKILL at random moments under load, again and again, and checks after every
-//! few crashes that nothing was lost or contradicted. `scripts/crash_loop.sh` runs it.
+//! Kills real validators under load, again and again, at random moments and at named points of a block's life, and
+//! checks after every few crashes that nothing was lost or contradicted. `scripts/crash_loop.sh` runs it.
 //!
-//! Usage: `crash_loop CAIRN_BINARY [CRASHES] [SEED]`. Every tenth crash takes all nodes at once. Ends with 1 at
-//! the first node that is not ready in time, and at the first violated invariant.
+//! Usage: `crash_loop CAIRN_BINARY [CRASHES] [SEED]`. Every tenth crash takes all nodes at once, half of these at the
+//! very moment one of them dies at a named point. In the second half of the run each death is also a power
+//! loss: what a node had not synced is gone. Ends with 1 at the first node that is not ready in time, and at
+//! the first violated invariant.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use cairn_testnet::anchoring::{Anchorer, Wait, request};
 use cairn_testnet::create::Options;
-use cairn_testnet::{LocalNetwork, NodeApi, invariants};
+use cairn_testnet::rehearsal::{Point, Rehearsal};
+use cairn_testnet::{Fault, LocalNetwork, NodeApi, invariants};
 use cairn_types::{Genesis, Scheme};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -23,8 +27,14 @@ const VALIDATORS: u16 = 4;
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// Crashes between two checks of all invariants.
 const CHECK_EVERY: u64 = 20;
+/// Every so many crashes take all nodes.
+const ALL_EVERY: u64 = 10;
 /// Longest random pause before a crash, ms.
 const PAUSE_MS_MAX: u64 = 400;
+/// A node meets every point some times a second under load: whoever lives longer than this does not meet it.
+const POINT_PATIENCE: Duration = Duration::from_secs(20);
+/// A node dies when it passes its point for the n-th time, n at most this.
+const PASS_MAX: u64 = 60;
 
 /// Submits through every node until told to stop.
 #[derive(Default)]
@@ -60,52 +70,156 @@ async fn submit(api: NodeApi, anchorer: Anchorer, stop: Arc<AtomicBool>, accepte
     }
 }
 
-/// Kills the given nodes, starts them again, and gives the time until all are ready.
-async fn crash(network: &mut LocalNetwork, nodes: &[u16]) -> anyhow::Result<Duration> {
-    for node in nodes {
-        network.kill_node(*node)?;
-    }
-    let began = Instant::now();
-    for node in nodes {
-        network.start_node(*node)?;
-    }
-    network.wait_ready(nodes.iter().copied(), READY_WITHIN).await?;
-    Ok(began.elapsed())
+/// What was done to the network.
+#[derive(Default)]
+struct Tally {
+    /// Deaths by point; random moments under the empty name.
+    deaths: BTreeMap<&'static str, u64>,
+    power_losses: u64,
+    all_at_once: u64,
+    slowest: Duration,
+    total: Duration,
 }
 
-async fn check(network: &LocalNetwork, anchorer: &mut Anchorer, done: u64) -> anyhow::Result<()> {
-    match invariants::check(network, anchorer).await {
-        Ok(checked) => {
-            println!(
-                "{done} crashes: {} heights alike on {} nodes, {} receipts verify",
-                checked.heights, checked.nodes, checked.receipts
-            );
-            Ok(())
+struct Crashes {
+    network: LocalNetwork,
+    random: StdRng,
+    tally: Tally,
+    /// What each running node is to die of.
+    fates: BTreeMap<u16, Rehearsal>,
+}
+
+impl Crashes {
+    /// Lets `victim` die at its point, if it has one; kills those of `nodes` that live, starts all of them with new
+    /// fates, and waits until they are ready.
+    async fn crash(&mut self, victim: u16, nodes: &[u16], power: bool) -> anyhow::Result<()> {
+        if self.fates.get(&victim).is_some_and(|fate| fate.die_at.is_some()) {
+            self.dies(victim).await;
         }
-        Err(violations) => bail!("after {done} crashes:\n{violations}"),
+        for node in nodes {
+            let alive = self.network.pid(*node).is_some();
+            if alive {
+                self.network.kill_node(*node)?;
+            }
+            self.count(*node, alive);
+        }
+        let began = Instant::now();
+        for node in nodes {
+            self.start(*node, power)?;
+        }
+        for node in nodes {
+            self.ready(*node).await?;
+        }
+        let took = began.elapsed();
+        self.tally.slowest = self.tally.slowest.max(took);
+        self.tally.total += took;
+        Ok(())
+    }
+
+    /// Waits until a node is ready. One that meets its point before that is started again without one.
+    async fn ready(&mut self, node: u16) -> anyhow::Result<()> {
+        let fate = self.fates.get(&node).copied().unwrap_or_default();
+        match self.network.wait_ready([node], READY_WITHIN).await {
+            Err(Fault::Died { .. }) if fate.die_at.is_some() => {
+                self.count(node, false);
+                let fate = Rehearsal { die_at: None, ..fate };
+                self.fates.insert(node, fate);
+                let rehearsal = (fate != Rehearsal::default()).then_some(fate);
+                self.network.start_rehearsing(node, rehearsal)?;
+                self.network.wait_ready([node], READY_WITHIN).await?;
+                Ok(())
+            }
+            outcome => outcome.map(|_| ()).map_err(Into::into),
+        }
+    }
+
+    /// Counts a death: at its point, or killed at a random moment.
+    fn count(&mut self, node: u16, killed: bool) {
+        let fate = self.fates.get(&node).copied().unwrap_or_default();
+        let name = fate.die_at.filter(|_| !killed).map_or("", |(point, _)| point.name());
+        *self.tally.deaths.entry(name).or_default() += 1;
+        self.tally.power_losses += u64::from(fate.lose_unsynced);
+    }
+
+    /// Starts a node, half of the time with a point to die at.
+    fn start(&mut self, node: u16, power: bool) -> anyhow::Result<()> {
+        let point = Point::ALL[self.random.random_range(0..Point::ALL.len())];
+        let pass = self.random.random_range(1..=PASS_MAX);
+        let die_at = self.random.random_bool(0.5).then_some((point, pass));
+        let fate = Rehearsal { lose_unsynced: power, die_at };
+        self.fates.insert(node, fate);
+        let rehearsal = (fate != Rehearsal::default()).then_some(fate);
+        Ok(self.network.start_rehearsing(node, rehearsal)?)
+    }
+
+    /// Waits a while for a node to die by itself.
+    async fn dies(&self, node: u16) {
+        let until = Instant::now() + POINT_PATIENCE;
+        while Instant::now() < until && self.network.pid(node).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn check(&mut self, anchorer: &mut Anchorer, done: u64) -> anyhow::Result<()> {
+        // A check wants every node alive: those that wait for their points are killed and started without.
+        for node in self.network.nodes() {
+            let alive = self.network.pid(node).is_some();
+            if alive {
+                self.network.kill_node(node)?;
+            }
+            self.count(node, alive);
+            self.fates.remove(&node);
+            self.network.start_node(node)?;
+        }
+        self.network.wait_ready(self.network.nodes(), READY_WITHIN).await?;
+        match invariants::check(&self.network, anchorer).await {
+            Ok(checked) => {
+                println!(
+                    "{done} crashes: {} heights alike on {} nodes, {} receipts verify",
+                    checked.heights, checked.nodes, checked.receipts
+                );
+                Ok(())
+            }
+            Err(violations) => bail!("after {done} crashes:\n{violations}"),
+        }
+    }
+
+    async fn run(&mut self, anchorer: &mut Anchorer, crashes: u64) -> anyhow::Result<()> {
+        for done in 1..=crashes {
+            let pause = self.random.random_range(0..PAUSE_MS_MAX);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let victim = self.random.random_range(0..VALIDATORS);
+            let all = done % ALL_EVERY == 0;
+            let nodes: Vec<u16> = if all { self.network.nodes().collect() } else { self.dead(victim) };
+            self.tally.all_at_once += u64::from(all);
+            self.crash(victim, &nodes, done * 2 > crashes).await?;
+            if done % CHECK_EVERY == 0 || done == crashes {
+                self.check(anchorer, done).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The victim, and whoever has died at its point by itself.
+    fn dead(&self, victim: u16) -> Vec<u16> {
+        self.network.nodes().filter(|node| *node == victim || self.network.pid(*node).is_none()).collect()
     }
 }
 
-/// The whole loop; gives the mean and the longest time until killed nodes were ready again.
-async fn run(
-    network: &mut LocalNetwork,
-    anchorer: &mut Anchorer,
-    crashes: u64,
-    seed: u64,
-) -> anyhow::Result<(f64, f64)> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let (mut slowest, mut total) = (Duration::ZERO, Duration::ZERO);
-    for done in 1..=crashes {
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..PAUSE_MS_MAX))).await;
-        let all: Vec<u16> = network.nodes().collect();
-        let one = [random.random_range(0..VALIDATORS)];
-        let took = crash(network, if done % 10 == 0 { &all } else { &one }).await?;
-        (slowest, total) = (slowest.max(took), total + took);
-        if done % CHECK_EVERY == 0 || done == crashes {
-            check(network, anchorer, done).await?;
-        }
+fn report(crashes: u64, tally: &Tally, accepted: u64) {
+    println!(
+        "{crashes} of {crashes} crashes recovered, {} of all nodes at once: ready after {:.2} s on average, {:.2} s at \
+         most; {accepted} transactions accepted meanwhile; {} deaths, {} of them power losses:",
+        tally.all_at_once,
+        tally.total.as_secs_f64() / crashes.max(1) as f64,
+        tally.slowest.as_secs_f64(),
+        tally.deaths.values().sum::<u64>(),
+        tally.power_losses,
+    );
+    for (point, deaths) in &tally.deaths {
+        let point = if point.is_empty() { "a random moment" } else { point };
+        println!("  {deaths:4} at {point}");
     }
-    Ok((total.as_secs_f64() / crashes.max(1) as f64, slowest.as_secs_f64()))
 }
 
 #[tokio::main]
@@ -124,15 +238,13 @@ async fn main() -> anyhow::Result<()> {
     network.start_all()?;
     network.wait_ready(network.nodes(), READY_WITHIN).await?;
     let load = Load::start(&network, &genesis)?;
-    let outcome = run(&mut network, &mut anchorer, crashes, seed).await;
+    let (random, tally, fates) = (StdRng::seed_from_u64(seed), Tally::default(), BTreeMap::new());
+    let mut loop_ = Crashes { network, random, tally, fates };
+    let outcome = loop_.run(&mut anchorer, crashes).await;
     load.stop.store(true, Ordering::Relaxed);
-    network.stop_all()?;
-    let (mean, slowest) =
-        outcome.with_context(|| format!("the network's logs are kept in {}", scratch.display()))?;
-    println!(
-        "{crashes} of {crashes} recovered: ready after {mean:.2} s on average, {slowest:.2} s at most; {} transactions accepted meanwhile",
-        load.accepted.load(Ordering::Relaxed)
-    );
-    network.clean()?;
+    loop_.network.stop_all()?;
+    outcome.with_context(|| format!("the network's logs are kept in {}", scratch.display()))?;
+    report(crashes, &loop_.tally, load.accepted.load(Ordering::Relaxed));
+    loop_.network.clean()?;
     Ok(())
 }

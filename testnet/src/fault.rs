@@ -25,6 +25,12 @@ pub enum Fault {
          `cairn testnet restart N` restarts one node", dir.display()
     )]
     AlreadyRunning { dir: PathBuf, running: String },
+    #[error(
+        "`{text}` is nothing to rehearse: expected `lose-unsynced`, `<point>:<pass>` with a pass from 1, or both with a \
+         comma between; the points are {}",
+        points()
+    )]
+    Rehearsal { text: String },
     #[error("another `cairn testnet` command is working in {}: wait for it to end", .0.display())]
     Busy(PathBuf),
     #[error("there is no network in {}: `cairn testnet up` makes one", .0.display())]
@@ -67,6 +73,10 @@ pub enum Fault {
     NoSpace { what: String },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
+}
+
+fn points() -> String {
+    crate::rehearsal::Point::ALL.map(crate::rehearsal::Point::name).join(", ")
 }
 
 impl Fault {

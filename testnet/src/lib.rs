@@ -16,6 +16,7 @@ pub mod load;
 pub mod network;
 pub mod ports;
 pub mod process;
+pub mod rehearsal;
 
 pub use api::{CallFault, NodeApi};
 pub use cli::TestnetArgs;
@@ -23,3 +24,4 @@ pub use create::Options;
 pub use fault::Fault;
 pub use load::LoadArgs;
 pub use network::{LocalNetwork, NodeState};
+pub use rehearsal::Rehearsal;

@@ -17,6 +17,7 @@ use crate::fault::Fault;
 use crate::layout::{Layout, Manifest};
 use crate::ports::Ports;
 use crate::process;
+use crate::rehearsal::Rehearsal;
 
 /// How long a network may take to become ready.
 pub const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -165,6 +166,14 @@ impl LocalNetwork {
     /// # Errors
     /// When it runs already or one of its ports is taken.
     pub fn start_node(&mut self, node: u16) -> Result<(), Fault> {
+        self.start_rehearsing(node, None)
+    }
+
+    /// [`Self::start_node`] with a disaster to rehearse.
+    ///
+    /// # Errors
+    /// As [`Self::start_node`].
+    pub fn start_rehearsing(&mut self, node: u16, rehearsal: Option<Rehearsal>) -> Result<(), Fault> {
         self.check_node(node)?;
         let _busy = exclusive(&self.layout)?;
         if let Some(pid) = self.pid(node) {
@@ -172,7 +181,7 @@ impl LocalNetwork {
         }
         self.ports(node)?.wait_free(node)?;
         self.reap(node);
-        let child = process::spawn(&self.binary, &self.layout.node(node))?;
+        let child = process::spawn(&self.binary, &self.layout.node(node), rehearsal)?;
         self.children.insert(node, child);
         Ok(())
     }

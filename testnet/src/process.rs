@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fault::Fault;
 use crate::layout::NodePaths;
+use crate::rehearsal::Rehearsal;
 
 /// How long a node may take to end after SIGTERM before it is killed.
 pub const TERMINATE_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,11 +23,12 @@ const POLL: Duration = Duration::from_millis(20);
 /// Ticks per second of the times in `/proc/<pid>/stat`: 100 on every Linux architecture Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Starts `cairn start` on a home, detached, with its output appended to the node's log.
+/// Starts `cairn start` on a home, detached, with its output appended to the node's log, and with a disaster
+/// to rehearse if there is one.
 ///
 /// # Errors
 /// When the log or pid file cannot be written or the process cannot be started.
-pub fn spawn(binary: &Path, paths: &NodePaths) -> Result<Child, Fault> {
+pub fn spawn(binary: &Path, paths: &NodePaths, rehearsal: Option<Rehearsal>) -> Result<Child, Fault> {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -35,6 +37,9 @@ pub fn spawn(binary: &Path, paths: &NodePaths) -> Result<Child, Fault> {
     let twin = log.try_clone().map_err(|e| Fault::io("opening the log", &paths.log, e))?;
     let mut command = cairn(binary);
     command.arg("start").arg("--home").arg(&paths.home);
+    if let Some(rehearsal) = rehearsal {
+        command.arg("--rehearse").arg(rehearsal.to_string());
+    }
     // A group of its own: Ctrl-C at the terminal that started the network is not for the nodes.
     command.stdin(Stdio::null()).stdout(log).stderr(twin).process_group(0);
     let child = command.spawn().map_err(|e| Fault::io("starting", binary, e))?;

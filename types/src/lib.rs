@@ -13,7 +13,9 @@ pub mod certificate;
 pub mod codec;
 pub mod compact;
 pub mod consistency;
+pub mod delegation;
 pub mod epoch;
+pub mod event;
 pub mod evidence;
 pub mod genesis;
 pub mod governance;
@@ -22,13 +24,17 @@ pub mod id;
 pub mod identity;
 pub mod key;
 pub mod log;
+pub mod login;
 pub mod message;
 pub mod multiproof;
+pub mod multisig;
 pub mod node_record;
 pub mod receipt;
 pub mod record;
 pub mod safety;
 pub mod signing;
+pub mod state_key;
+pub mod state_proof;
 pub mod transaction;
 pub mod tree;
 pub mod validator;
@@ -47,6 +53,8 @@ pub use id::{Address, BlockId, ChainId, Epoch, Height, ProofId, TxId, ValidatorI
 pub use key::{PublicKey, Scheme, Signature};
 pub use message::{Carried, CommitVote, Message, Proposal, Status, Timeout, Vote};
 pub use record::Record;
+pub use state_key::StateKey;
+pub use state_proof::StateProof;
 pub use transaction::{
     AuthenticatedTx, KeyRef, Payload, Proof, ProofKind, SignedParts, SignedTransaction, Transaction,
     TreeKind, TxFault,

@@ -9,12 +9,14 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 use crate::codec::{DecodeError, decode, encode, encode_sized, invalid};
+use crate::delegation::{DelegationFault, DelegationOp};
 use crate::evidence::Evidence;
 use crate::governance::{CHANGES_MAX, GovernanceOp};
 use crate::hash::{Context, Hash};
 use crate::id::{Address, ChainId, ProofId, TxId};
-use crate::identity::IdentityOp;
+use crate::identity::{IdentityOp, Purpose};
 use crate::key::{PublicKey, Signature};
+use crate::multisig::{MultisigFault, MultisigOp, Proposed};
 use crate::signing::Tag;
 
 /// The only transaction version.
@@ -63,6 +65,10 @@ pub enum KeyRef {
 pub enum Payload {
     /// A change to an identity.
     Identity(IdentityOp) = 1,
+    /// What others may do on the sender's behalf, and the sender's agents.
+    Delegation(DelegationOp) = 2,
+    /// A step of shared control, signed by one key of the sender.
+    Multisig(MultisigOp) = 3,
     /// A validator's part in changing validators, parameters or protocol. Signed by its validator key.
     Governance(GovernanceOp) = 4,
     /// Two contradicting signatures of a validator, which loses its power for it.
@@ -222,6 +228,25 @@ pub enum TxFault {
     ChangeCount { got: usize },
     #[error("evidence must hold two different contents of a view above 0, the lower first")]
     EvidenceMalformed,
+    #[error("{0}")]
+    Delegation(DelegationFault),
+    #[error("{0}")]
+    Multisig(MultisigFault),
+}
+
+impl Payload {
+    /// What every key that signs it must be for. A recovery is signed by the recovery key; a step of
+    /// shared control by one key of the purpose that the proposed payload asks for, so it names none itself.
+    pub const fn purpose(&self) -> Option<Purpose> {
+        match self {
+            Self::Identity(IdentityOp::Recover { .. }) => Some(Purpose::Recovery),
+            Self::Identity(_) => Some(Purpose::Control),
+            Self::Delegation(_) => Some(Purpose::Delegation),
+            Self::Multisig(_) => None,
+            Self::Governance(_) => Some(Purpose::Control),
+            Self::Evidence(_) | Self::Proofs(_) => Some(Purpose::Assertion),
+        }
+    }
 }
 
 impl Transaction {
@@ -239,7 +264,11 @@ impl Transaction {
     pub fn proofs(&self) -> &[Proof] {
         match &self.payload {
             Payload::Proofs(proofs) => &proofs.0,
-            Payload::Identity(_) | Payload::Governance(_) | Payload::Evidence(_) => &[],
+            Payload::Identity(_)
+            | Payload::Delegation(_)
+            | Payload::Multisig(_)
+            | Payload::Governance(_)
+            | Payload::Evidence(_) => &[],
         }
     }
 
@@ -268,6 +297,8 @@ impl Transaction {
             Payload::Governance(op) => check_governance(op),
             Payload::Evidence(evidence) if !evidence.is_well_formed() => Err(TxFault::EvidenceMalformed),
             Payload::Identity(_) | Payload::Evidence(_) => Ok(()),
+            Payload::Delegation(op) => op.check_shape(self.sender).map_err(TxFault::Delegation),
+            Payload::Multisig(op) => check_multisig(op, self.sender),
         }
     }
 
@@ -282,6 +313,17 @@ fn check_governance(op: &GovernanceOp) -> Result<(), TxFault> {
     match op {
         GovernanceOp::Propose { changes, .. } if !(1..=CHANGES_MAX).contains(&changes.0.len()) => {
             Err(TxFault::ChangeCount { got: changes.0.len() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_multisig(op: &MultisigOp, sender: Address) -> Result<(), TxFault> {
+    op.check_shape().map_err(TxFault::Multisig)?;
+    match op {
+        MultisigOp::Propose { payload: Proposed::Proofs(proofs), .. } => check_proofs(&proofs.0),
+        MultisigOp::Propose { payload: Proposed::Delegation(op), .. } => {
+            op.check_shape(sender).map_err(TxFault::Delegation)
         }
         _ => Ok(()),
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_types::certificate::First;
+use cairn_types::delegation::{DelegationOp, Kinds, Mandate, Rate, Scope, Terms};
 use cairn_types::evidence::Pair;
 use cairn_types::hash::Context;
-use cairn_types::identity::IdentityOp;
+use cairn_types::identity::{IdentityOp, NewKey, Purposes, RecoveredKeys};
 use cairn_types::message::{Ballot, CertReference};
+use cairn_types::multisig::{MultisigOp, Proposed};
 use cairn_types::node_record::{NodeRecord, SignedNodeRecord};
 use cairn_types::record::Landing;
 use cairn_types::safety::SafetyRecord;
@@ -84,18 +86,82 @@ fn payload() -> impl Strategy<Value = Payload> {
     prop_oneof![
         vec(proof(), 1..4).prop_map(|proofs| Payload::Proofs(Proofs(proofs))),
         Just(Payload::Identity(IdentityOp::Register)),
-        key().prop_map(|key| Payload::Identity(IdentityOp::AddKey(key))),
-        (any::<u16>(), key())
-            .prop_map(|(index, key)| Payload::Identity(IdentityOp::RotateKey { index, key })),
-        any::<u16>().prop_map(|index| Payload::Identity(IdentityOp::RevokeKey(index))),
-        any::<u16>().prop_map(|count| Payload::Identity(IdentityOp::SetThreshold(count))),
-        hash().prop_map(|address| Payload::Identity(IdentityOp::Admit(Address::new(address)))),
+        identity_op().prop_map(Payload::Identity),
+        delegation_op().prop_map(Payload::Delegation),
+        multisig_op().prop_map(Payload::Multisig),
         (vec(change(), 1..=8), any::<u64>()).prop_map(|(changes, life_ms)| {
             Payload::Governance(GovernanceOp::Propose { changes: Changes(changes), life_ms })
         }),
         hash().prop_map(|id| Payload::Governance(GovernanceOp::Approve(TxId::new(id)))),
         hash().prop_map(|id| Payload::Governance(GovernanceOp::Withdraw(TxId::new(id)))),
         evidence().prop_map(Payload::Evidence),
+    ]
+}
+
+fn new_key() -> impl Strategy<Value = NewKey> {
+    (key(), 1..17u8, option::of(any::<u64>())).prop_map(|(key, purposes, expires_ms)| NewKey {
+        key,
+        purposes: Purposes::from_bits(purposes).unwrap(),
+        expires_ms,
+    })
+}
+
+fn identity_op() -> impl Strategy<Value = IdentityOp> {
+    prop_oneof![
+        new_key().prop_map(IdentityOp::AddKey),
+        (any::<u16>(), key(), option::of(any::<u64>()))
+            .prop_map(|(index, key, expires_ms)| IdentityOp::RotateKey { index, key, expires_ms }),
+        any::<u16>().prop_map(IdentityOp::RevokeKey),
+        any::<u16>().prop_map(IdentityOp::SetThreshold),
+        hash().prop_map(|address| IdentityOp::Admit(Address::new(address))),
+        (vec(new_key(), 1..4), any::<u16>())
+            .prop_map(|(keys, threshold)| IdentityOp::Recover { keys: RecoveredKeys(keys), threshold }),
+        Just(IdentityOp::Deactivate),
+        hash().prop_map(|owner| IdentityOp::RegisterAgent { owner: Address::new(owner) }),
+    ]
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    let tree = option::of(prop_oneof![Just(TreeKind::CairnB3V1), Just(TreeKind::Rfc9162Sha256)]);
+    (1..0x2_0000u32, tree, any::<u16>()).prop_map(|(kinds, tree, metadata_bytes_max)| Scope {
+        kinds: Kinds::from_bits(kinds).unwrap(),
+        tree,
+        metadata_bytes_max,
+    })
+}
+
+fn rate() -> impl Strategy<Value = Option<Rate>> {
+    option::of((any::<u32>(), any::<u64>()).prop_map(|(count, period_ms)| Rate { count, period_ms }))
+}
+
+fn delegation_op() -> impl Strategy<Value = DelegationOp> {
+    let address = || hash().prop_map(Address::new);
+    let terms = (scope(), option::of(any::<u64>()), rate(), option::of(any::<u64>()));
+    prop_oneof![
+        (address(), terms).prop_map(|(delegate, (scope, proofs_max, rate, expires_ms))| {
+            DelegationOp::Grant { delegate, terms: Terms { scope, proofs_max, rate, expires_ms } }
+        }),
+        address().prop_map(|delegate| DelegationOp::Revoke { delegate }),
+        address().prop_map(|principal| DelegationOp::Renounce { principal }),
+        (address(), scope(), rate()).prop_map(|(agent, scope, rate)| DelegationOp::SetAgent {
+            agent,
+            mandate: Mandate { scope, rate }
+        }),
+        address().prop_map(|agent| DelegationOp::RetireAgent { agent }),
+    ]
+}
+
+fn multisig_op() -> impl Strategy<Value = MultisigOp> {
+    let proposed = prop_oneof![
+        identity_op().prop_map(Proposed::Identity),
+        delegation_op().prop_map(Proposed::Delegation),
+        vec(proof(), 1..3).prop_map(|proofs| Proposed::Proofs(Proofs(proofs))),
+    ];
+    prop_oneof![
+        (proposed, any::<u64>())
+            .prop_map(|(payload, expires_ms)| MultisigOp::Propose { payload, expires_ms }),
+        hash().prop_map(|id| MultisigOp::Approve { proposal: TxId::new(id) }),
+        hash().prop_map(|id| MultisigOp::Cancel { proposal: TxId::new(id) }),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_catchup::{Entry, Judge, Position};
+use cairn_catchup::{Entry, Judge, Position, Proof};
 use cairn_types::certificate::BallotCert;
 use cairn_types::{
     Block, BlockId, ChainId, CommitCert, Context, Epoch, Hash, Header, Height, Signature, ValidatorIndex,
@@ -48,7 +48,8 @@ fn seal(secret: &[u8], header: &Header, id: BlockId) -> Arc<CommitCert> {
 }
 
 /// What a driver's verifier says.
-pub(crate) fn verify(header: &Header, certificate: &Arc<CommitCert>) -> Judge {
+pub(crate) fn verify(header: &Header, proof: Proof<'_>) -> Judge {
+    let Proof::Certificate(certificate) = proof else { return Judge::EpochUnknown };
     if *certificate == seal(b"quorum", header, header.id()) {
         Judge::Good
     } else {
@@ -68,7 +69,7 @@ impl Chain {
             parent = block.id();
             let own = height > 0 && (!height.is_multiple_of(UNCERTIFIED_EVERY) || height == length);
             let certificate = own.then(|| seal(secret, block.header(), parent));
-            entries.push(Entry { block, certificate });
+            entries.push(Entry { block, certificate, end: None });
         }
         Self { entries }
     }

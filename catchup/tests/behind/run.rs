@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         for output in self.machine.step(self.now, input) {
             match output {
                 Output::Ask { peer, request, question } => self.ask(peer, request, question),
-                Output::Apply(blocks) => self.apply(&blocks),
+                Output::Apply { blocks, .. } => self.apply(&blocks),
                 Output::Punish { peer, why } => {
                     assert!(self.kinds[peer].lies_provably(), "{:?} was punished: {why}", self.kinds[peer]);
                     self.seen.punished.insert(peer);

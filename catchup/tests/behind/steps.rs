@@ -98,7 +98,7 @@ fn a_claim_far_ahead_opens_a_bounded_window_and_answers_out_of_order_are_applied
         .rest
         .iter()
         .filter_map(|output| match output {
-            Output::Apply(blocks) => Some(blocks.first()?.block.header().height.get()),
+            Output::Apply { blocks, .. } => Some(blocks.first()?.block.header().height.get()),
             _ => None,
         })
         .collect();
@@ -106,7 +106,7 @@ fn a_claim_far_ahead_opens_a_bounded_window_and_answers_out_of_order_are_applied
     bench.rest.clear();
     bench.applied(size);
     assert!(
-        matches!(&bench.rest[..], [Output::Apply(blocks)] if blocks[0].block.header().height.get() == 1 + size)
+        matches!(&bench.rest[..], [Output::Apply { blocks, .. }] if blocks[0].block.header().height.get() == 1 + size)
     );
 }
 
@@ -282,7 +282,7 @@ fn each_way_a_range_can_be_wrong_has_its_name() {
     assert!(matches!(check(3, 6, fork.range(3, 6, 20)), Err(RangeFault::BadCertificate { .. })));
     let mut header = good[0].block.header().clone();
     header.tx_count = 1;
-    let emptied = Entry { block: Block::new(header, Vec::new()).into(), certificate: None };
+    let emptied = Entry { block: Block::new(header, Vec::new()).into(), certificate: None, end: None };
     assert!(matches!(check(3, 1, vec![emptied]), Err(RangeFault::WrongTransactions { .. })));
 }
 
@@ -298,8 +298,8 @@ fn no_certificate_reaches_back_over_an_epochs_end() {
     let mut certificate = (**chain.entries[2].certificate.as_ref().unwrap()).clone();
     (certificate.epoch, certificate.block) = (Epoch::new(1), new.id());
     let entries = vec![
-        Entry { block: old.into(), certificate: None },
-        Entry { block: new.into(), certificate: Some(certificate.into()) },
+        Entry { block: old.into(), certificate: None, end: None },
+        Entry { block: new.into(), certificate: Some(certificate.into()), end: None },
     ];
     let range = check_range(Height::new(1), 2, entries, 0, &mut |_, _| Judge::Good).unwrap();
     assert_eq!((range.blocks.len(), range.rest), (0, Rest::Uncertified(Height::new(1))));

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use cairn_crypto::{KeyPair, verify};
 use cairn_genesis::{Admission, Params, assemble};
 use cairn_receipt::AnchorReceipt;
+use cairn_types::identity::{IdentityEntry, KeyEntry, Purposes};
 use cairn_types::log::TreeHash;
 use cairn_types::receipt::AnchorProof;
 use cairn_types::record::Landing;
@@ -340,11 +341,25 @@ impl Inner {
         let of_sender = |tx: &&SignedTransaction| did == format!("did:cairn:{}", tx.transaction.sender);
         let transaction = &self.transactions.iter().find(of_sender)?.transaction;
         let KeyRef::Inline(key) = &transaction.keys[0] else { return None };
+        let held = KeyEntry {
+            address: key.address(),
+            purposes: Purposes::ORDINARY,
+            from: Height::new(5),
+            until: None,
+            expires_ms: None,
+        };
+        let entry = IdentityEntry {
+            threshold: 1,
+            admitted: true,
+            deactivated: None,
+            agent: None,
+            proposals: Vec::new(),
+            keys: vec![held],
+        };
         Some(json!({
-            "id": did, "address": transaction.sender.to_string(), "threshold": 1, "admitted": true,
+            "id": did, "address": transaction.sender.to_string(), "entry_b64": STANDARD.encode(encode(&entry)),
             "verificationMethod": [{
-                "index": 0, "scheme": key.scheme().name(), "key_b64": STANDARD.encode(key.as_bytes()), "from_height": 5,
-                "until_height": null,
+                "index": 0, "scheme": key.scheme().name(), "key_b64": STANDARD.encode(key.as_bytes()),
             }],
         }))
     }

@@ -71,9 +71,9 @@ fn epochs_turn_at_the_smallest_size_and_with_a_new_validator_in_each() {
     show(22, &turn_over_and_over(Schedule { keys: 24, seats: 22, turns: true }, 4));
 }
 
-/// The long run: `cargo test --release -p cairn-consensus --test simulation ten_thousand -- --ignored --nocapture`.
+/// The long run: `scripts/epochs.sh`.
 #[test]
-#[ignore = "minutes long; run by hand or by the reliability script"]
+#[ignore = "a campaign of its own: scripts/epochs.sh"]
 fn ten_thousand_epochs() {
     let number = |name: &str, default| crate::number(name).unwrap_or(default);
     let epochs = number("CAIRN_EPOCHS", 10_000);

@@ -123,7 +123,7 @@ fn open_state(args: &AuditArgs, data: &std::path::Path, genesis: &Genesis) -> an
     } else {
         let place = data.join("state");
         std::fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
-        Arc::new(RocksStorage::open_with_cache(place, CACHE_BYTES)?)
+        Arc::new(RocksStorage::open_with(place, CACHE_BYTES, false)?)
     };
     Ok(State::open(storage, genesis)?)
 }

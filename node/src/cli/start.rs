@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use cairn_crypto::KeystoreFault;
 use cairn_genesis::GenesisFault;
+use cairn_testnet::Rehearsal;
 use clap::Args;
 use figment::value::Value;
 
@@ -43,6 +44,9 @@ pub(crate) struct StartArgs {
     /// pretty or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Die or lose unsynced data on purpose; refused unless every address is loopback
+    #[arg(long, value_name = "DISASTER", hide = true)]
+    rehearse: Option<Rehearsal>,
 }
 
 impl StartArgs {
@@ -84,7 +88,7 @@ pub(crate) fn run(common: &Common, args: &StartArgs) -> anyhow::Result<Exit> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match running::run(home, loaded.config) {
+    match running::run(home, loaded.config, args.rehearse) {
         Ok(()) => Ok(Exit::Yes),
         // What the operator set up does not fit: restarting would not help.
         Err(error)

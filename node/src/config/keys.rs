@@ -15,7 +15,7 @@ pub(crate) struct Key {
 }
 
 /// Every key, by section.
-pub(crate) const KEYS: [Key; 16] = [
+pub(crate) const KEYS: [Key; 18] = [
     Key { name: "rpc.listen", doc: "JSON-RPC, WebSocket, health and web page" },
     Key { name: "rpc.grpc_listen", doc: "gRPC; \"\" = off" },
     Key { name: "rpc.metrics_listen", doc: "Prometheus metrics; \"\" = off" },
@@ -42,6 +42,14 @@ pub(crate) const KEYS: [Key; 16] = [
         doc: "file with the keystores' passphrase; \"\" = ask on the terminal",
     },
     Key { name: "state.cache_mib", doc: "RocksDB block cache, MiB" },
+    Key {
+        name: "state.role",
+        doc: "what is kept: archive = everything, prover = no old transactions, validator = no old records either",
+    },
+    Key {
+        name: "state.keep_blocks",
+        doc: "newest blocks kept whole by a prover or validator, at least 1024",
+    },
     Key { name: "log.level", doc: "off, error, warn, info, debug, trace, or \"info,cairn_p2p=debug\"" },
     Key { name: "log.format", doc: "\"pretty\" or \"json\"" },
 ];

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cairn_state::Role;
 use figment::value::{Dict, Map, Value};
 use figment::{Error as FigmentError, Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -99,15 +100,20 @@ impl Default for RawKeys {
     }
 }
 
+/// Blocks that a prover or validator keeps whole unless told otherwise: about a day at one block a second.
+const KEEP_BLOCKS: u64 = 100_000;
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawState {
     pub(crate) cache_mib: u64,
+    pub(crate) role: String,
+    pub(crate) keep_blocks: u64,
 }
 
 impl Default for RawState {
     fn default() -> Self {
-        Self { cache_mib: 64 }
+        Self { cache_mib: 64, role: Role::default().name().to_owned(), keep_blocks: KEEP_BLOCKS }
     }
 }
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cairn_crypto::LoginGuard;
 use cairn_p2p::Command;
 use cairn_rpc::{
     AnchorLog, Answer, At, Backend, Fault, FinalBlock, FinalTx, LogCheckpoint, MempoolInfo, Motions, NetInfo,
     NodeAbout, NodeStatus, ParamsAt, PeerInfo, ReadyCheck, ReceiptForm, RecordFilter, RecordKey, RecordPage,
     StoredBlock, SubmitState, Submitted, Trust, TxLookup, ValidatorsAt, Verdict,
 };
-use cairn_types::identity::Identity;
 use cairn_types::{
-    Address, AuthenticatedTx, Block, CommitCert, Epoch, Hash, Header, Height, ProofId, Record, Regime,
+    AuthenticatedTx, Block, CommitCert, Epoch, Hash, Header, Height, ProofId, Record, Regime,
     SignedTransaction, TxId, Verified,
 };
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::clock::now_ms;
@@ -22,7 +23,6 @@ use super::faults::{fault_of_shape, fault_of_state};
 use super::notary::{self, Notary};
 use super::reads;
 use super::stages::Stage;
-use super::sync::Sync;
 use super::transactions::{Admitted, Origin, Transactions};
 
 /// Blocks by which a ready node may be behind the highest final block it has heard of.
@@ -34,20 +34,15 @@ const NET_INFO_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct NodeBackend {
     context: Arc<Context>,
     transactions: Arc<Transactions>,
-    sync: Arc<Sync>,
     notary: Arc<Notary>,
     about: NodeAbout,
     started: Instant,
+    pub(super) logins: Arc<Mutex<LoginGuard>>,
 }
 
 impl NodeBackend {
     /// The backend of a running node.
-    pub(crate) fn new(
-        context: Arc<Context>,
-        transactions: Arc<Transactions>,
-        sync: Arc<Sync>,
-        notary: Notary,
-    ) -> Self {
+    pub(crate) fn new(context: Arc<Context>, transactions: Arc<Transactions>, notary: Notary) -> Self {
         let about = NodeAbout {
             chain: context.chain,
             chain_name: context.genesis.name.clone(),
@@ -57,11 +52,11 @@ impl NodeBackend {
             admission: context.genesis.admission,
         };
         let notary = Arc::new(notary);
-        Self { context, transactions, sync, notary, about, started: Instant::now() }
+        Self { context, transactions, notary, about, started: Instant::now(), logins: Arc::default() }
     }
 
     /// Runs a read of the state off the async threads.
-    fn read<T: Send + 'static>(
+    pub(super) fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Context) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<'_, T> {
@@ -149,7 +144,7 @@ impl NodeBackend {
                 }
             }
             None => {
-                let count = self.sync.peer_count();
+                let count = context.position.public_peers();
                 ReadyCheck { name: "peers", ok: count > 0, detail: format!("{count} public peers") }
             }
         };
@@ -203,7 +198,7 @@ impl Backend for NodeBackend {
     }
 
     fn earliest(&self) -> Height {
-        Height::ZERO
+        self.context.state.kept().blocks_from
     }
 
     fn status(&self) -> Answer<'_, NodeStatus> {
@@ -214,7 +209,7 @@ impl Backend for NodeBackend {
                 epoch: context.epoch().number(),
                 view: context.position.view(),
                 final_age_ms: now_ms().saturating_sub(tip.header.time_ms),
-                peers: context.net.linked().len() + self.sync.peer_count(),
+                peers: context.net.linked().len() + context.position.public_peers(),
                 validators: context.epoch().set.count(),
                 pending: context.pool.lock().len(),
                 syncing: context.position.syncing(),
@@ -324,10 +319,6 @@ impl Backend for NodeBackend {
 
     fn verify_receipt(&self, receipt: String) -> Answer<'_, Verdict> {
         self.read(move |context| reads::verify_receipt(context, &receipt))
-    }
-
-    fn identity(&self, address: Address) -> Answer<'_, Option<Identity>> {
-        self.read(move |context| context.state.identity(&address).map_err(fault_of_state))
     }
 
     fn validators(&self, at: At) -> Answer<'_, Option<ValidatorsAt>> {

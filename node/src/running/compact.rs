@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::context::Context;
-use super::sync::Job;
+use super::task::Job;
 use super::wire::{FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest};
 
 /// Proposals being made whole at one moment: one for each of the eight views that a replica looks ahead, with
@@ -27,6 +27,9 @@ const ASSEMBLING_MAX: usize = 16;
 /// together a little more than the pause of whoever passes them on.
 const LOOKS: u32 = 5;
 const LOOK_PAUSE: Duration = Duration::from_millis(3);
+/// How long the proposer may take to give what is missing: a round trip between any two places, and the work at both
+/// ends. While it lasts the block is not fetched whole, so a silent proposer must not hold it longer.
+const PULL_MAX: Duration = Duration::from_millis(500);
 
 /// The blocks whose proposals are being made whole.
 #[derive(Debug, Default)]
@@ -112,7 +115,8 @@ async fn collect(context: &Arc<Context>, from: Address, id: BlockId, mut assembl
     if whole.is_none() {
         let missing = assembly.missing();
         context.metrics.transactions_pulled.inc_by(missing.len() as u64);
-        if let Some(transactions) = pull(context, from, id, missing).await
+        let pulled = tokio::time::timeout(PULL_MAX, pull(context, from, id, missing)).await;
+        if let Ok(Some(transactions)) = pulled
             && assembly.place(transactions).is_some()
         {
             tracing::warn!(%from, block = %id, "a wrong answer: transactions that are not the block's");

@@ -14,17 +14,17 @@ use cairn_consensus::{Blame, Equivocation};
 use cairn_crypto::MessageFault;
 use cairn_journal::Journal;
 use cairn_p2p::{MessageKind, Outbound, Plane};
+use cairn_testnet::rehearsal::Point;
 use cairn_types::{BlockCert, BlockId, Epoch, Height, Message, ValidatorIndex, encode};
 use tokio::sync::mpsc;
 
 use super::compact;
 use super::context::Context;
 use super::epoch::EpochInForce;
-use super::executor::Task;
 use super::keys::Signer;
 use super::opening::open_journal;
 use super::stages::Moment;
-use super::sync::Job;
+use super::task::{Job, Task};
 use super::timers::Timers;
 use super::wire::Found;
 use crate::exit::Exit;
@@ -302,6 +302,7 @@ impl ConsensusLoop {
     fn broadcast(&self, outgoing: Outgoing, own: &mut VecDeque<Input>) -> Result<(), String> {
         let Some(signer) = self.epoch.signer.clone() else { return Ok(()) };
         let message = outgoing.seal(self.context.chain, signer.index, |preimage| signer.sign(preimage));
+        self.context.disaster.passes(Point::Signed);
         // A peer that is sent something by itself is behind, and gets blocks whole.
         let outbound = match &message {
             Message::Proposal(proposal) => compact::outbound(&self.context, proposal),

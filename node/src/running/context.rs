@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use cairn_consensus::Input;
@@ -20,12 +20,12 @@ use super::activity::Turns;
 use super::admission::Drain;
 use super::compact::Assembling;
 use super::epoch::{EpochInForce, InForce};
-use super::executor::Task;
 use super::keys::ValidatorKeys;
 use super::metrics::NodeMetrics;
 use super::pending::Pending;
+use super::rehearsal::Disaster;
 use super::stages::Stages;
-use super::sync::Job;
+use super::task::{Job, Task};
 use super::uncommitted::Uncommitted;
 use super::waiters::Waiters;
 use super::wire::Found;
@@ -48,6 +48,7 @@ pub(crate) struct Position {
     told_of_work: AtomicBool,
     started: AtomicBool,
     syncing: AtomicBool,
+    public_peers: AtomicUsize,
 }
 
 impl Position {
@@ -132,12 +133,26 @@ impl Position {
         self.durable.fetch_max(height.get(), Ordering::SeqCst);
     }
 
-    /// Whether ranges of blocks are being fetched.
+    /// Number of public peers that may be asked.
+    pub(crate) fn public_peers(&self) -> usize {
+        self.public_peers.load(Ordering::Relaxed)
+    }
+
+    /// Counts a public peer that has come (`came`) or gone; a validator's link is counted elsewhere.
+    pub(crate) fn count_peer(&self, public: bool, came: bool) {
+        if public {
+            let change = |count: usize| if came { count.checked_add(1) } else { count.checked_sub(1) };
+            // Fails only where nothing can change.
+            let _ = self.public_peers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        }
+    }
+
+    /// Whether the node is far behind what is proven to be final.
     pub(crate) fn syncing(&self) -> bool {
         self.syncing.load(Ordering::Relaxed)
     }
 
-    /// Publishes whether ranges of blocks are being fetched.
+    /// Publishes whether the node is far behind.
     pub(crate) fn set_syncing(&self, syncing: bool) {
         self.syncing.store(syncing, Ordering::Relaxed);
     }
@@ -181,6 +196,8 @@ pub(crate) struct Context {
     pub(crate) shutdown: CancellationToken,
     /// Why the node stops, when it is not because it was asked to, and the exit code that tells so.
     pub(crate) failure: Mutex<Option<(Exit, String)>>,
+    /// What a node on a rehearsing network dies of.
+    pub(crate) disaster: Arc<Disaster>,
 }
 
 impl Context {

@@ -9,48 +9,27 @@ use cairn_crypto::TransactionFault;
 use cairn_p2p::Command;
 use cairn_rpc::Fault;
 use cairn_state::{BlockFault, Built, Committed, State, StateError, TxRefusal};
+use cairn_testnet::rehearsal::Point;
 use cairn_types::{
     AuthenticatedTx, Block, BlockId, CertifiedBlock, Header, SignedTransaction, Slot, TxId, Verified, encode,
 };
 use rayon::prelude::*;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::clock::now_ms;
 use super::context::Context;
 use super::epoch::{CannotBegin, EpochInForce};
 use super::faults::fault_of_refusal;
 use super::stages::{Moment, Stage};
+use super::task::Task;
 use super::wire::Announcement;
 use crate::exit::Exit;
 
-/// Tasks waiting for the executor. The replica has at most one payload, a check per held block (some dozens)
-/// and the commits in flight; range sync waits for each of its own.
-pub(crate) const TASKS_MAX: usize = 1_024;
 /// Signatures that are worth waking other threads for.
 const PARALLEL_MIN: usize = 8;
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
 const LAG_EXPONENT_MAX: u32 = 16;
-
-/// Told whether fetched blocks were applied.
-pub(crate) type Applied = oneshot::Sender<Result<(), StateError>>;
-
-/// Something for the executor to do.
-#[derive(Debug)]
-pub(crate) enum Task {
-    /// Build and execute a block for this slot.
-    Build(Slot),
-    /// Execute a block on its parent and compare its roots.
-    Check { block: Arc<Block>, lag_exponent: u32 },
-    /// Make these blocks final.
-    Commit(Vec<CertifiedBlock>),
-    /// The same for blocks fetched in a range, with an answer.
-    Apply(Vec<CertifiedBlock>, Applied),
-    /// Make these blocks final, the epoch's last one included, and begin the next epoch.
-    EndEpoch(EpochEnd, Option<Applied>),
-    /// Drop transactions that can no longer land.
-    Expire,
-}
 
 /// Why a proposed block gets no vote.
 #[derive(Debug, Error)]
@@ -269,7 +248,7 @@ impl Executor {
                 .context
                 .state
                 .resolve_keys(Some(parent), &signed.transaction)
-                .map_err(|refusal| BlockFault::Transaction { index, id: signed.id(), refusal })?;
+                .map_err(|refusal| BlockFault::Transaction { index, id: signed.id(), refusal: Box::new(refusal) })?;
             let bytes = signed.canonical().len();
             let checked = self.context.verifier.transaction(Arc::clone(signed), bytes, keys);
             checked.map(|tx| (index, tx)).map_err(|fault| Unfit::Signature { index, fault })
@@ -289,7 +268,9 @@ impl Executor {
     ) -> Result<(), StateError> {
         let started = Instant::now();
         let context = &self.context;
+        context.disaster.passes(Point::Final);
         let committed = write(&context.state, blocks)?;
+        context.disaster.passes(Point::BatchWritten);
         context.metrics.commit.observe(started.elapsed().as_secs_f64());
         let height = committed.tip.header.height;
         context.uncommitted.committed(height);
@@ -359,7 +340,7 @@ impl Executor {
         context.metrics.epoch.set(i64::try_from(number.get()).unwrap_or(i64::MAX));
         context.in_force.turn(epoch);
         context.epoch_turned.notify_one();
-        self.runtime.spawn(async move {
+        self.context.runtime.spawn(async move {
             // Networking is gone only when the node stops.
             let _ = context.net.send(Command::SetValidators { epoch: number, addresses: mesh }).await;
             let _ = context.net.send(Command::PublishNodeRecord).await;

@@ -32,7 +32,7 @@ pub(crate) fn fault_of_refusal(refusal: &TxRefusal) -> Fault {
         TxRefusal::UnknownIdentity { address } | TxRefusal::UnknownKey { address, .. } => {
             Fault::UnknownIdentity { address: *address, reason }
         }
-        TxRefusal::KeyRevoked { address, index, .. } => {
+        TxRefusal::KeyRevoked { address, index, .. } | TxRefusal::KeyExpired { address, index, .. } => {
             Fault::KeyRevoked { address: *address, index: *index, reason }
         }
         TxRefusal::ThresholdNotMet { required, got, .. }
@@ -40,9 +40,19 @@ pub(crate) fn fault_of_refusal(refusal: &TxRefusal) -> Fault {
             Fault::ThresholdNotMet { have: *got, need: usize::from(*required) }
         }
         TxRefusal::DelegationMissing { sender, principal, .. } => {
-            Fault::DelegationMissing { sender: *sender, principal: *principal }
+            Fault::DelegationMissing { sender: *sender, principal: *principal, reason }
         }
-        TxRefusal::NotAdmitted { .. } | TxRefusal::NotRegistrar { .. } => Fault::Unauthorized { reason },
+        TxRefusal::MandateMissing { agent, owner, .. } => {
+            Fault::DelegationMissing { sender: *agent, principal: *owner, reason }
+        }
+        TxRefusal::NotAdmitted { .. }
+        | TxRefusal::NotRegistrar { .. }
+        | TxRefusal::KeyPurpose { .. }
+        | TxRefusal::NotAgentOf { .. }
+        | TxRefusal::AgentMayNotDelegate { .. } => Fault::Unauthorized { reason },
+        TxRefusal::UnknownProposal { account, proposal } => {
+            Fault::not_found(format!("proposal {proposal} of {account}"))
+        }
         TxRefusal::InlineKeyOfOther { .. } | TxRefusal::StaleKeys { .. } => {
             Fault::InvalidSignature { reason }
         }
@@ -67,7 +77,20 @@ pub(crate) fn fault_of_refusal(refusal: &TxRefusal) -> Fault {
         | TxRefusal::TooManyIdentityKeys { .. }
         | TxRefusal::TooFewKeysLeft { .. }
         | TxRefusal::AdmissionIsOpen
-        | TxRefusal::AlreadyAdmitted { .. } => Fault::Conflict { reason },
+        | TxRefusal::AlreadyAdmitted { .. }
+        | TxRefusal::IdentityDeactivated { .. }
+        | TxRefusal::RecoveryKeyHeld { .. }
+        | TxRefusal::RecoveryKeyGiven { .. }
+        | TxRefusal::KeyExpiryPast { .. }
+        | TxRefusal::GrantExpiryPast { .. }
+        | TxRefusal::OwnAgent { .. }
+        | TxRefusal::NoDelegation { .. }
+        | TxRefusal::TooManyGrants { .. }
+        | TxRefusal::ProposalClosed { .. }
+        | TxRefusal::ProposalExpired { .. }
+        | TxRefusal::ProposalExpiry { .. }
+        | TxRefusal::TooManyProposals { .. }
+        | TxRefusal::AlreadyVoted { .. } => Fault::Conflict { reason },
     }
 }
 
@@ -100,5 +123,8 @@ pub(crate) fn fault_of_pool(refusal: &Refusal) -> Fault {
 
 /// The state cannot be read.
 pub(crate) fn fault_of_state(error: StateError) -> Fault {
-    Fault::internal(error)
+    match error {
+        StateError::Pruned { what, earliest } => Fault::Pruned { what, earliest },
+        error => Fault::internal(error),
+    }
 }

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::epoch::EpochInForce;
 use super::serve;
 use super::stages::Moment;
+use super::task::{Job, Source};
 use super::wire::Found;
 use super::workers::Workers;
 use crate::exit::Exit;
@@ -39,12 +40,16 @@ pub(crate) async fn run(context: Arc<Context>, mut events: mpsc::Receiver<HotEve
         match event {
             HotEvent::Connected { address } => {
                 tracing::info!(validator = %address, "link is up");
+                // The loops are gone only when the node stops.
+                let _ = context.jobs.send(Job::Connected(Source::Validator(address))).await;
                 if let Some(index) = context.epoch().set.index_of(&address) {
-                    // The loop is gone only when the node stops.
                     let _ = context.inputs.send(Input::Connected(index)).await;
                 }
             }
-            HotEvent::Disconnected { address } => tracing::info!(validator = %address, "link is down"),
+            HotEvent::Disconnected { address } => {
+                tracing::info!(validator = %address, "link is down");
+                let _ = context.jobs.send(Job::Gone(Source::Validator(address))).await;
+            }
             HotEvent::Message(message) => {
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let context = Arc::clone(&context);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_crypto::{KeyPair, Keystore, Passphrase};
-use cairn_journal::{Journal, JournalContents, JournalFault};
+use cairn_journal::{Journal, JournalContents, JournalFault, Owner};
 use cairn_types::{Address, ChainId, Epoch, Signature, ValidatorIndex, ValidatorSet};
 use parking_lot::Mutex;
 
+use super::rehearsal::{Disaster, RehearsedFiles};
 use crate::config::KeysConfig;
 use crate::passphrase::Source;
 
@@ -43,6 +44,7 @@ pub(crate) struct ValidatorKeys {
     /// The epoch that the safety journal names: nothing is signed in an earlier one, which this node has only
     /// come back to because it lost its state.
     signed_epoch: AtomicU64,
+    disaster: Arc<Disaster>,
 }
 
 impl ValidatorKeys {
@@ -50,7 +52,11 @@ impl ValidatorKeys {
     ///
     /// # Errors
     /// When a keystore that exists does not open.
-    pub(crate) fn load(config: &KeysConfig, journal: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) fn load(
+        config: &KeysConfig,
+        journal: PathBuf,
+        disaster: Arc<Disaster>,
+    ) -> anyhow::Result<Self> {
         let files: Vec<PathBuf> =
             [&config.validator, &config.validator_next].into_iter().flatten().cloned().collect();
         let source = Source::file_or_prompt(config.passphrase_file.clone());
@@ -64,7 +70,7 @@ impl ValidatorKeys {
         }
         let passphrase_file = config.passphrase_file.clone();
         let (held, signed_epoch) = (Mutex::new(held), AtomicU64::new(0));
-        Ok(Self { files, passphrase_file, journal, held, signed_epoch })
+        Ok(Self { files, passphrase_file, journal, held, signed_epoch, disaster })
     }
 
     /// Opens keystores that appeared since. Never asks: a running node has nobody to ask.
@@ -134,6 +140,10 @@ impl ValidatorKeys {
         address: Address,
         chain: ChainId,
     ) -> Result<(Journal, JournalContents), JournalFault> {
-        Journal::open(&self.journal, address, chain)
+        if !self.disaster.touches_the_journal() {
+            return Journal::open(&self.journal, address, chain);
+        }
+        let files = RehearsedFiles::open(&self.journal, Arc::clone(&self.disaster))?;
+        Journal::open_in(Box::new(files), Owner { validator: address, chain })
     }
 }

@@ -3,7 +3,7 @@
 mod activity;
 mod admission;
 mod backend;
-mod clock;
+pub(crate) mod clock;
 mod compact;
 mod consensus_loop;
 mod context;
@@ -11,6 +11,7 @@ mod epoch;
 mod evidence;
 mod executor;
 mod faults;
+mod identities;
 mod inbound;
 mod keys;
 mod metrics;
@@ -19,9 +20,11 @@ mod notary;
 mod opening;
 mod pending;
 mod reads;
+mod rehearsal;
 mod serve;
 mod stages;
 mod sync;
+mod task;
 mod timers;
 mod transactions;
 mod uncommitted;
@@ -36,6 +39,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use cairn_p2p::{Command, P2p};
 use cairn_rpc::RpcMetrics;
+use cairn_state::Role;
+use cairn_testnet::Rehearsal;
+use cairn_testnet::rehearsal::Point;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
@@ -43,13 +49,15 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::exit::WithExit;
+use crate::exit::{Exit, WithExit};
 use crate::home::Home;
 use consensus_loop::{ConsensusLoop, Store};
 use context::{Context, Position};
 use epoch::InForce;
-use executor::{Executor, Task};
+use executor::Executor;
 use opening::Opened;
+use rehearsal::Disaster;
+use task::Task;
 use transactions::Transactions;
 use workers::Workers;
 
@@ -67,6 +75,10 @@ const INTERFACE_THREADS_MAX: usize = 16;
 /// How far the interfaces' threads stand back behind those of consensus, as `nice` counts it: a flood of submissions
 /// takes the processor only from itself.
 const INTERFACES_NICENESS: i32 = 10;
+/// How often a node that has pruned everything it may looks again.
+const PRUNE_EVERY: Duration = Duration::from_secs(1);
+/// Pause between two steps of pruning: leaves the executor and the disk to consensus.
+const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 /// How long the interfaces may take to close their connections.
 const CLOSING_MAX: Duration = Duration::from_secs(3);
 
@@ -74,12 +86,13 @@ const CLOSING_MAX: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When something on disk is missing, damaged or contradictory, a port is taken, or the node had to stop.
-pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
-    let opened = opening::open(&home, &config)?;
+pub(crate) fn run(home: Home, config: Config, rehearsal: Option<Rehearsal>) -> anyhow::Result<()> {
+    let disaster = Disaster::new(rehearsal, &config).exit_with(Exit::Config)?;
+    let opened = opening::open(&home, &config, &disaster)?;
     let networks = runtime("net", NETWORK_THREADS, 0)?;
     let interfaces = runtime("rpc", interface_threads(), INTERFACES_NICENESS)?;
     let mut registry = Registry::default();
-    let running = start(&home, &config, opened, &networks, &mut registry)?;
+    let running = start(&home, &config, opened, disaster, &networks, &mut registry)?;
     let notary = notary::Notary::open(&home, &running.context);
     let served = notary.and_then(|notary| serve(&config, &running, notary, registry, &interfaces));
     let outcome = served.and_then(|bound| networks.block_on(until_stopped(&running.context, bound)));
@@ -109,7 +122,6 @@ pub(crate) fn run(home: Home, config: Config) -> anyhow::Result<()> {
 struct Running {
     context: Arc<Context>,
     transactions: Arc<Transactions>,
-    sync: Arc<sync::Sync>,
     threads: Vec<JoinHandle<()>>,
     /// For consensus messages and for transactions: consensus never waits behind transactions.
     workers: [Workers; 2],
@@ -142,6 +154,7 @@ fn start(
     home: &Home,
     config: &Config,
     opened: Opened,
+    disaster: Arc<Disaster>,
     networks: &Runtime,
     registry: &mut Registry,
 ) -> anyhow::Result<Running> {
@@ -155,8 +168,8 @@ fn start(
     let _entered = networks.enter();
     let P2p { handle, hot, events } = P2p::start(p2p_config, identity, Arc::new(clock::now_ms), registry)?;
     let (inputs, inputs_queue) = mpsc::channel(INPUTS_MAX);
-    let (tasks, tasks_queue) = mpsc::channel(executor::TASKS_MAX);
-    let (jobs, jobs_queue) = mpsc::channel(sync::JOBS_MAX);
+    let (tasks, tasks_queue) = mpsc::channel(task::TASKS_MAX);
+    let (jobs, jobs_queue) = mpsc::channel(task::JOBS_MAX);
     let (forwards, forwards_queue) = mpsc::channel(transactions::FORWARDS_MAX);
     let (evidence, evidence_queue) = mpsc::channel(evidence::EVIDENCE_MAX);
     let height = state.tip().header.height;
@@ -190,15 +203,15 @@ fn start(
         stages: stages::Stages::new(registry),
         shutdown: CancellationToken::new(),
         failure: Mutex::new(None),
+        disaster,
     });
     let (hot_workers, bulk_workers) = (Workers::default(), Workers::default());
     let transactions = Arc::new(Transactions::new(Arc::clone(&context), bulk_workers.clone(), forwards));
-    let sync = sync::Sync::new(Arc::clone(&context));
     networks.spawn(inbound::run(Arc::clone(&context), hot, hot_workers.clone()));
-    networks.spawn(network::run(Arc::clone(&context), events, Arc::clone(&transactions), Arc::clone(&sync)));
+    networks.spawn(network::run(Arc::clone(&context), events, Arc::clone(&transactions)));
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
     networks.spawn(evidence::bring(Arc::clone(&context), Arc::clone(&transactions), evidence_queue));
-    spawn_chores(networks, &context, jobs_queue, &sync);
+    spawn_chores(networks, &context, jobs_queue, config);
     let executor = Executor::new(Arc::clone(&context), verifiers("verify-many")?);
     let consensus =
         ConsensusLoop::new(Arc::clone(&context), replica, Store::of(journal, &context), inputs_queue);
@@ -206,7 +219,7 @@ fn start(
     let mut threads = worker_threads(&context, ["verify", "verify-tx"], &workers)?;
     threads.push(thread("executor", &context, move || executor.run(tasks_queue))?);
     threads.push(consensus_thread(&context, consensus, silence)?);
-    Ok(Running { context, transactions, sync, threads, workers })
+    Ok(Running { context, transactions, threads, workers })
 }
 
 /// One thread a core for each of `workers`.
@@ -241,13 +254,15 @@ fn consensus_thread(
 fn spawn_chores(
     networks: &Runtime,
     context: &Arc<Context>,
-    jobs: mpsc::Receiver<sync::Job>,
-    sync: &Arc<sync::Sync>,
+    jobs: mpsc::Receiver<task::Job>,
+    config: &Config,
 ) {
-    networks.spawn(Arc::clone(sync).run(jobs));
-    networks.spawn(Arc::clone(sync).poll());
+    networks.spawn(sync::Sync::new(Arc::clone(context)).run(jobs));
     networks.spawn(expire(Arc::clone(context)));
     networks.spawn(keep_durable(Arc::clone(context)));
+    if config.state.role != Role::Archive {
+        networks.spawn(prune(Arc::clone(context), config.state.role, config.state.keep_blocks));
+    }
 }
 
 /// A thread whose end, however it comes, stops the node.
@@ -274,11 +289,27 @@ async fn keep_durable(context: Arc<Context>) {
     while heights.changed().await.is_ok() {
         let state = Arc::clone(&context.state);
         match tokio::task::spawn_blocking(move || state.sync()).await {
-            Ok(Ok(height)) => context.position.made_durable(height),
+            Ok(Ok(height)) => {
+                context.disaster.passes(Point::StateSynced);
+                context.position.made_durable(height);
+            }
             Ok(Err(error)) => return context.fail(format!("the state cannot be synced: {error}")),
             Err(_) => return,
         }
         tokio::time::sleep(SYNC_EVERY).await;
+    }
+}
+
+/// Lets go of what the node's role does not keep, in small steps beside the executor.
+async fn prune(context: Arc<Context>, role: Role, keep_blocks: u64) {
+    loop {
+        let (state, before) = (Arc::clone(&context.state), context.state.kept());
+        match tokio::task::spawn_blocking(move || state.prune(role, keep_blocks)).await {
+            Ok(Ok(kept)) if kept == before => tokio::time::sleep(PRUNE_EVERY).await,
+            Ok(Ok(_)) => tokio::time::sleep(PRUNE_PAUSE).await,
+            Ok(Err(error)) => return context.fail(format!("the state cannot be pruned: {error}")),
+            Err(_) => return,
+        }
     }
 }
 
@@ -300,12 +331,8 @@ fn serve(
     interfaces: &Runtime,
 ) -> anyhow::Result<cairn_rpc::Bound> {
     let metrics = RpcMetrics::register(&mut registry);
-    let backend = backend::NodeBackend::new(
-        Arc::clone(&running.context),
-        Arc::clone(&running.transactions),
-        Arc::clone(&running.sync),
-        notary,
-    );
+    let context = Arc::clone(&running.context);
+    let backend = backend::NodeBackend::new(context, Arc::clone(&running.transactions), notary);
     let rpc = cairn_rpc::RpcConfig {
         listen: config.rpc.listen,
         grpc_listen: config.rpc.grpc_listen,

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::epoch::InForce;
 use super::keys::ValidatorKeys;
 use super::serve;
-use super::sync::{Job, Sync};
+use super::task::{Job, Source};
 use super::transactions::Transactions;
 use super::wire::Announcement;
 
@@ -51,13 +51,17 @@ pub(crate) async fn run(
     context: Arc<Context>,
     mut events: mpsc::Receiver<Event>,
     transactions: Arc<Transactions>,
-    sync: Arc<Sync>,
 ) {
     let room = Arc::new(Semaphore::new(WORKING_MAX));
     while let Some(event) = events.recv().await {
         match event {
-            Event::PublicConnected { peer } => sync.connected(peer),
-            Event::PublicDisconnected { peer } => sync.disconnected(peer),
+            // The fetching side is gone only when the node stops.
+            Event::PublicConnected { peer } => {
+                drop(context.jobs.send(Job::Connected(Source::Peer(peer))).await);
+            }
+            Event::PublicDisconnected { peer } => {
+                drop(context.jobs.send(Job::Gone(Source::Peer(peer))).await);
+            }
             Event::Listening { address, .. } => tracing::info!(%address, "listening"),
             // By far the most frequent: straight to the threads that check them.
             Event::Bulk(message) if message.kind == MessageKind::Transactions => {

@@ -3,21 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use cairn_consensus::{CommittedTip, Recovered, Replica};
 use cairn_journal::Journal;
 use cairn_p2p::P2pConfig;
 use cairn_state::{RocksStorage, State};
-use cairn_types::{BlockCert, ChainId, Epoch, Genesis, TimeoutCert, decode};
+use cairn_types::safety::SafetyRecord;
+use cairn_types::{BlockCert, ChainId, Epoch, Genesis, TimeoutCert, View, decode};
 
+use super::consensus_loop::KEY_RUNS_ELSEWHERE;
 use super::epoch::{CannotBegin, EpochInForce};
 use super::keys::{Signer, ValidatorKeys};
+use super::rehearsal::Disaster;
 use crate::config::Config;
 use crate::exit::{Exit, WithExit};
 use crate::home::Home;
 
 /// View timeouts for which a key that has signed before listens whether it is in use elsewhere.
 const SILENT_TIMEOUTS: u64 = 2;
+
+/// Newest blocks whose certificates are searched for a signature that the journal does not know. A validator signs
+/// most of them.
+const CERTIFICATES_SEARCHED: u32 = 256;
 
 /// Everything on disk, opened.
 pub(crate) struct Opened {
@@ -37,14 +44,14 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// Whatever is missing, damaged or of another chain, each with its sentence.
-pub(crate) fn open(home: &Home, config: &Config) -> anyhow::Result<Opened> {
+pub(crate) fn open(home: &Home, config: &Config, disaster: &Arc<Disaster>) -> anyhow::Result<Opened> {
     let path = home.genesis();
     let genesis = cairn_genesis::load(&path)?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let chain = genesis.chain();
-    let keys = ValidatorKeys::load(&config.keys, home.sign())?;
+    let keys = ValidatorKeys::load(&config.keys, home.sign(), Arc::clone(disaster))?;
     let cache_bytes = usize::try_from(config.state.cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
-    let storage = RocksStorage::open_with_cache(home.data(), cache_bytes)?;
+    let storage = RocksStorage::open_with(home.data(), cache_bytes, disaster.loses_unsynced())?;
     let state = Arc::new(State::open(Arc::new(storage), &genesis)?);
     let mut epoch = match EpochInForce::of(&state, &keys) {
         Err(CannotBegin::Protocol(fault)) => Err(fault).exit_with(Exit::ProtocolTooNew)?,
@@ -74,6 +81,7 @@ pub(crate) fn open(home: &Home, config: &Config) -> anyhow::Result<Opened> {
         }
     };
     recover_tip(&state, epoch.number(), &mut recovered)?;
+    check_no_later_signature(&state, &epoch, &recovered.record)?;
     let signed_before = recovered.record != Default::default();
     let replica = Replica::new(epoch.replica_config(chain), recovered)?;
     let silence_ms = if signed_before { epoch.params.timeout_base_ms * SILENT_TIMEOUTS } else { 0 };
@@ -99,6 +107,30 @@ pub(crate) fn open_journal(
         blocks: contents.bodies,
     };
     Ok((journal, recovered))
+}
+
+/// Refuses a key whose signature stands in a stored certificate of a view that its journal does not know of: the
+/// journal was restored from a backup, or the key signs elsewhere.
+fn check_no_later_signature(
+    state: &State,
+    epoch: &EpochInForce,
+    record: &SafetyRecord,
+) -> anyhow::Result<()> {
+    let Some(signer) = &epoch.signer else { return Ok(()) };
+    let signed = record.last_commit_voted.map_or(View::ZERO, |(view, _)| view);
+    let mut height = Some(state.tip().header.height);
+    for _ in 0..CERTIFICATES_SEARCHED {
+        let Some(at) = height else { break };
+        if let Some(certificate) = state.certificate(at)?
+            && certificate.epoch == epoch.number()
+            && (certificate.epoch, certificate.view) > (record.epoch, signed)
+            && certificate.signer_indexes().any(|index| index == signer.index)
+        {
+            return Err(anyhow!(KEY_RUNS_ELSEWHERE)).exit_with(Exit::SigningRefused);
+        }
+        height = at.previous();
+    }
+    Ok(())
 }
 
 /// Adds the committed tip, unless that is still the epoch's root, and leaves out the bodies that the state

@@ -60,7 +60,8 @@ pub(crate) fn final_block(context: &Context, height: Height) -> Read<Option<Fina
         records.extend(context.state.record(seq).map_err(fault_of_state)?);
     }
     let transactions = block.transactions().iter().map(|tx| tx.id()).collect();
-    Ok(Some(FinalBlock { id: block.id(), header, transactions, records }))
+    let events = context.state.events_of_block(height).map_err(fault_of_state)?;
+    Ok(Some(FinalBlock { id: block.id(), header, transactions, records, events }))
 }
 
 /// Where a transaction landed.
@@ -103,12 +104,24 @@ pub(crate) fn records(context: &Context, key: &RecordKey) -> Read<Vec<Record>> {
         RecordKey::Root(root) => state.records_by_root(root),
         RecordKey::Reference { sender, reference } => state.records_by_reference(sender, reference),
     };
-    let Some(Matches { first, others }) = matches.map_err(fault_of_state)? else { return Ok(Vec::new()) };
+    let Some(Matches { first, others }) = matches.map_err(fault_of_state)? else {
+        return not_here(context);
+    };
     let mut records = vec![first];
     for seq in others.into_iter().take(RECORDS_PER_KEY_MAX - 1) {
         records.extend(state.record(seq).map_err(fault_of_state)?);
     }
     Ok(records)
+}
+
+/// What is not found may be among what is no longer kept: only a node that keeps all records knows.
+fn not_here(context: &Context) -> Read<Vec<Record>> {
+    let kept = context.state.kept();
+    if kept.records_from == 0 {
+        return Ok(Vec::new());
+    }
+    let what = format!("anything anchored before record {}", kept.records_from);
+    Err(Fault::Pruned { what, earliest: kept.blocks_from })
 }
 
 /// A page of records in `seq` order.

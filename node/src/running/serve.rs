@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cairn_catchup::{Entry, RANGE_BLOCKS_MAX};
 use cairn_p2p::{SyncRequest, SyncResponse, Tip};
 use cairn_state::StateError;
 use cairn_types::{BlockId, Height, decode, encode};
 
 use super::context::Context;
 use super::wire::{
-    Entries, Entry, FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest, RANGE_BLOCKS_MAX,
-    RANGE_BYTES_MAX,
+    Entries, FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest, RANGE_BYTES_MAX,
 };
 
 /// The answer to a validator's request; `None` for one that is malformed or cannot be answered.
 pub(crate) fn mesh_request(context: &Context, body: &[u8]) -> Option<Bytes> {
     match decode::<MeshRequest>(body).ok()? {
         MeshRequest::Block(id) => Some(encode(&find(context, &id)?).into()),
-        MeshRequest::Range(from) => {
-            let entries = read(range(context, from, RANGE_BLOCKS_MAX))?;
+        MeshRequest::Range { from, count } => {
+            let entries = read(range(context, from, count.min(RANGE_BLOCKS_MAX)))?;
             Some(encode(&Entries(entries)).into())
         }
         MeshRequest::Transactions { block, positions } => {
@@ -38,7 +38,8 @@ pub(crate) fn sync_request(context: &Context, request: SyncRequest) -> Option<Sy
         SyncRequest::Status => {
             let tip = context.state.tip();
             let (height, block, epoch) = (tip.header.height, tip.id, tip.header.epoch);
-            Some(SyncResponse::Status(Tip { height, block, epoch, earliest: Height::ZERO }))
+            let earliest = context.state.kept().blocks_from;
+            Some(SyncResponse::Status(Tip { height, block, epoch, earliest }))
         }
         SyncRequest::Blocks { from, count } => {
             let entries = read(range(context, from, count.min(RANGE_BLOCKS_MAX)))?;
@@ -57,7 +58,7 @@ fn find(context: &Context, id: &BlockId) -> Option<Found> {
     if let Some(block) = context.state.uncommitted(id) {
         return Some(Found::Block(block));
     }
-    let block = read(context.state.block_by_id(id))?;
+    let block = unless_pruned(context.state.block_by_id(id))?;
     // Carriers are no part of the chain, yet whoever knows only their certificate asks for them.
     let block = if block.is_some() { block } else { read(context.state.carrier(id))? };
     block.map(|block| Found::Block(Arc::new(block)))
@@ -69,6 +70,9 @@ fn range(context: &Context, from: Height, count: u32) -> Result<Vec<Vec<u8>>, St
     let mut bytes = 0;
     let mut height = from;
     for _ in 0..count {
+        if height < context.state.kept().blocks_from {
+            break;
+        }
         let Some(block) = context.state.block(height)? else { break };
         let certificate = context.state.certificate(height)?.map(Arc::new);
         let header = block.header();
@@ -85,6 +89,14 @@ fn range(context: &Context, from: Height, count: u32) -> Result<Vec<Vec<u8>>, St
         height = height.next();
     }
     Ok(entries)
+}
+
+/// That a block is no longer kept is no fault of anybody.
+fn unless_pruned<T>(outcome: Result<Option<T>, StateError>) -> Option<Option<T>> {
+    match outcome {
+        Err(StateError::Pruned { .. }) => Some(None),
+        outcome => read(outcome),
+    }
 }
 
 fn read<T>(outcome: Result<T, StateError>) -> Option<T> {

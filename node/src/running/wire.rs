@@ -5,10 +5,9 @@ use std::io::{Error, ErrorKind, Read, Result as IoResult};
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::{Block, BlockId, CommitCert, EpochProof, Header, Height, Proposal, SignedTransaction};
+use cairn_catchup::RANGE_BLOCKS_MAX;
+use cairn_types::{Block, BlockId, CommitCert, Header, Height, Proposal, SignedTransaction};
 
-/// Blocks in one range answer, at most; the byte limit usually ends it sooner.
-pub(crate) const RANGE_BLOCKS_MAX: u32 = 512;
 /// Bytes of blocks in one range answer, unless a single block has more. p2p refuses answers above 4 MiB;
 /// a block has at most 3 MiB of transactions and its certificate some hundred kB.
 pub(crate) const RANGE_BYTES_MAX: usize = 3 << 20;
@@ -20,8 +19,8 @@ pub(crate) const FORWARD_TRANSACTIONS_MAX: usize = 1_024;
 pub(crate) enum MeshRequest {
     /// One block, final or not. Answered with [`Found`].
     Block(BlockId),
-    /// The final blocks from this height on, as many as fit. Answered with [`Entries`].
-    Range(Height),
+    /// The final blocks from this height on, as many as fit, at most `count`. Answered with [`Entries`].
+    Range { from: Height, count: u32 },
     /// Transactions of a recent block by their positions, at most [`FORWARD_TRANSACTIONS_MAX`]. Answered with
     /// [`Forwarded`].
     Transactions {
@@ -51,18 +50,7 @@ impl Found {
     }
 }
 
-/// A final block, with a commit certificate where one names exactly this block.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub(crate) struct Entry {
-    /// The block.
-    pub(crate) block: Arc<Block>,
-    /// Its own commit certificate; none for a block that became final as an ancestor.
-    pub(crate) certificate: Option<Arc<CommitCert>>,
-    /// The commit proof of the epoch that this block ends.
-    pub(crate) end: Option<Arc<EpochProof>>,
-}
-
-/// Consecutive final blocks, lowest first, each as the bytes of an [`Entry`].
+/// Consecutive final blocks, lowest first, each as the bytes of a [`cairn_catchup::Entry`].
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize)]
 pub(crate) struct Entries(pub(crate) Vec<Vec<u8>>);
 

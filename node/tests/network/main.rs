@@ -4,9 +4,12 @@
 mod audits;
 mod cluster;
 mod crashes;
+mod damage;
 mod epochs;
 mod experiments;
 mod followers;
 mod homes;
+mod identities;
 mod receipts;
 mod refusals;
+mod twice;

@@ -160,7 +160,7 @@ pub(super) async fn validator(cx: Arc<Context>, mut args: Args) -> Result<Value,
 pub(super) async fn account(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
     let address = args.address("address")?;
     let address = args.need("address", address)?;
-    let registered = cx.backend.identity(address).await?.is_some();
+    let registered = cx.backend.identity(address, None).await?.is_some();
     // A nonce is any number here, not a sequence; the chain's time is one that moves on.
     let tip = cx.backend.status().await?.tip;
     Ok(json!({ "address": address.to_string(), "nonce": tip.time_ms, "registered": registered }))

@@ -4,6 +4,8 @@
 mod chain;
 mod compat;
 mod compat_table;
+mod identity;
+mod links;
 mod log;
 mod node;
 mod proof;
@@ -31,6 +33,11 @@ pub(crate) const GROUPS: &[Group] = &[
         methods: proof::METHODS,
     },
     Group {
+        title: "Chains of proofs, and what is said about them",
+        doc: "Proofs that continue one another, and proofs about proofs.",
+        methods: links::METHODS,
+    },
+    Group {
         title: "Transactions",
         doc: "Submit, dry-run and find transactions of any kind.",
         methods: tx::METHODS,
@@ -46,8 +53,13 @@ pub(crate) const GROUPS: &[Group] = &[
         methods: log::METHODS,
     },
     Group {
-        title: "Validators, identities, node",
-        doc: "Who signs, who anchors, and how this node is doing.",
+        title: "Identities, delegation, shared control",
+        doc: "Who may sign for an address, who may act for whom, and what several keys decide together. Every change is a transaction (`tx_submit`).",
+        methods: identity::METHODS,
+    },
+    Group {
+        title: "Validators, node",
+        doc: "Who signs blocks, and how this node is doing.",
         methods: node::METHODS,
     },
     Group {

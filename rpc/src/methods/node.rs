@@ -1,9 +1,7 @@
-//! `validator_*`, `identity_get`, `mempool_info`, `net_*`.
+//! `validator_*`, `mempool_info`, `net_*`.
 
 use std::sync::Arc;
 
-use cairn_types::Height;
-use cairn_types::identity::IdentityKey;
 use serde_json::{Value, json};
 
 use crate::args::{Args, BlockRef};
@@ -83,22 +81,6 @@ pub(crate) const METHODS: &[Method] = &[
         errors: &[],
         example: "{}",
         serve: Serve::Call(|cx, _| Box::pin(motions(cx))),
-    },
-    Method {
-        name: "identity_get",
-        doc: "A registered identity as a DID document: every key it ever had with the heights between which it may sign. An address that was never registered is -32032; it may still anchor with its inline key where admission is open.",
-        params: &[
-            req("did", Shape::Address, "did:cairn:<hex>, or the address"),
-            opt(
-                "at",
-                Shape::At,
-                "list as active the keys that could sign at this block; latest when left out",
-            ),
-        ],
-        result: Shape::AnyObject,
-        errors: &[fault::UNKNOWN_IDENTITY, fault::FUTURE_HEIGHT],
-        example: r#"{"did":"did:cairn:<address>"}"#,
-        serve: Serve::Call(|cx, args| Box::pin(identity(cx, args))),
     },
     Method {
         name: "mempool_info",
@@ -202,36 +184,6 @@ async fn motions(cx: Arc<Context>) -> Result<Value, Fault> {
         "total_power": set.total_power(),
         "items": items,
     }))
-}
-
-async fn identity(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
-    let address = args.address("did")?;
-    let address = args.need("did", address)?;
-    let at = match args.block_ref("at")? {
-        BlockRef::Latest => None,
-        BlockRef::Id(id) => Some(calls::header(&cx, BlockRef::Id(id)).await?.height),
-        BlockRef::Earliest => Some(cx.backend.earliest()),
-        BlockRef::Height(height) if height > calls::latest(&cx) => {
-            return Err(Fault::FutureHeight { asked: height, latest: calls::latest(&cx) });
-        }
-        BlockRef::Height(height) => Some(height),
-    };
-    let identity = cx
-        .backend
-        .identity(address)
-        .await?
-        .ok_or_else(|| Fault::UnknownIdentity { address, reason: "it was never registered".into() })?;
-    let active: Vec<u16> =
-        (0u16..).zip(&identity.keys).filter(|(_, key)| may_sign(key, at)).map(|(index, _)| index).collect();
-    Ok(json::did_document(&identity, &active))
-}
-
-/// Whether a key may sign transactions of the block at this height; `None` is the next block.
-fn may_sign(key: &IdentityKey, at: Option<Height>) -> bool {
-    match at {
-        None => key.until.is_none(),
-        Some(at) => key.from < at && key.until.is_none_or(|until| at <= until),
-    }
 }
 
 async fn mempool(cx: Arc<Context>) -> Result<Value, Fault> {

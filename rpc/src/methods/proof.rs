@@ -7,7 +7,9 @@ use cairn_types::{Hash, ProofKind, Record, SignedTransaction, tree};
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
+use super::identity::moment;
 use super::limit_field;
+use super::links::said_about;
 use super::shapes::{ANCHORED, PROOF, RECORD, VERDICT};
 use crate::args::Args;
 use crate::backend::{ReceiptForm, RecordFilter, RecordKey, Verdict, VerdictCheck};
@@ -22,8 +24,6 @@ use crate::txjson;
 
 /// Transactions in one `proof_anchor_many`.
 const MANY_MAX: usize = 100;
-/// Links that one `proof_chain` walks.
-const CHAIN_LINKS_MAX: usize = 100;
 /// Longest batch path: a tree of 2^64 leaves.
 const PATH_MAX: usize = 64;
 
@@ -46,12 +46,14 @@ pub(super) const SUBMIT_ERRORS: &[FaultKind] = &[
     fault::SECRET_MATERIAL,
 ];
 
-const KEY_PARAMS: &[Field] = &[
+const GET_PARAMS: &[Field] = &[
     opt("proof_id", Shape::Id, "by the proof's id"),
     opt("root", Shape::Id, "by the anchored root"),
     opt("tx_id", Shape::Id, "by the transaction that carried it"),
     opt("sender", Shape::Address, "together with reference"),
     opt("reference", Shape::Text, "the sender's own id, together with sender"),
+    opt("at", Shape::At, "as of this block: what was anchored and said by then; latest when left out"),
+    opt("at_time", Shape::Text, "in place of `at`: as of this time, RFC 3339 or Unix ms"),
 ];
 
 pub(crate) const METHODS: &[Method] = &[
@@ -87,10 +89,10 @@ pub(crate) const METHODS: &[Method] = &[
     },
     Method {
         name: "proof_get",
-        doc: "One proof: by its id, its root, its transaction, or its sender and reference. When several records share the key, the one with the lowest seq, the rest in `others`.",
-        params: KEY_PARAMS,
+        doc: "One proof: by its id, its root, its transaction, or its sender and reference. When several records share the key, the one with the lowest seq, the rest in `others`. `statements` lists what was anchored about it through `subject`.",
+        params: GET_PARAMS,
         result: Shape::Object(PROOF),
-        errors: &[fault::NOT_FOUND],
+        errors: &[fault::NOT_FOUND, fault::FUTURE_HEIGHT],
         example: r#"{"proof_id":"<proof_id>"}"#,
         serve: Serve::Call(|cx, args| Box::pin(get(cx, args))),
     },
@@ -128,19 +130,6 @@ pub(crate) const METHODS: &[Method] = &[
         errors: &[],
         example: r#"{"root":"<root>"}"#,
         serve: Serve::Call(|cx, args| Box::pin(verify(cx, args))),
-    },
-    Method {
-        name: "proof_chain",
-        doc: "A proof and those before it along `previous`, newest first, at most 100.",
-        params: &[req("proof_id", Shape::Id, "where to begin")],
-        result: Shape::Object(&[
-            req("items", Shape::List(&Shape::Object(RECORD)), "records, newest first"),
-            req("complete", Shape::Bool, "whether the last item is the start of the chain"),
-            req("missing", Shape::Any, "the id where the walk stopped for want of a record, or null"),
-        ]),
-        errors: &[fault::NOT_FOUND],
-        example: r#"{"proof_id":"<proof_id>"}"#,
-        serve: Serve::Call(|cx, args| Box::pin(chain(cx, args))),
     },
     Method {
         name: "proof_subscribe",
@@ -303,12 +292,23 @@ fn key_of(args: &mut Args) -> Result<RecordKey, Fault> {
 
 async fn get(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
     let key = key_of(&mut args)?;
-    let records = match calls::records(&cx, key.clone()).await {
+    let then = moment(&cx, &mut args).await?.height;
+    let until = then.unwrap_or_else(|| calls::latest(&cx));
+    let mut records = match calls::records(&cx, key.clone()).await {
         Ok(records) => records,
-        Err(not_found @ Fault::NotFound { .. }) => return pending(&cx, &key).await?.ok_or(not_found),
+        Err(not_found @ Fault::NotFound { .. }) if then.is_none() => {
+            return pending(&cx, &key).await?.ok_or(not_found);
+        }
         Err(other) => return Err(other),
     };
-    Ok(Value::Object(with_others(&records)))
+    records.retain(|record| record.height <= until);
+    let Some(first) = records.first() else {
+        return Err(Fault::not_found(format!("this proof as of height {until} (it was anchored later)")));
+    };
+    let said = said_about(&cx, first, until).await?;
+    let mut value = with_others(&records);
+    value.extend(said);
+    Ok(Value::Object(value))
 }
 
 async fn pending(cx: &Context, key: &RecordKey) -> Result<Option<Value>, Fault> {
@@ -456,27 +456,6 @@ impl Leaf {
         }
         checks
     }
-}
-
-async fn chain(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
-    let first = args.id("proof_id")?;
-    let mut at =
-        calls::records(&cx, RecordKey::Proof(args.need("proof_id", first)?)).await?.into_iter().next();
-    let mut items = Vec::new();
-    let mut missing = None;
-    let mut complete = false;
-    while let Some(record) = at.take() {
-        items.push(json::record(&record));
-        match record.previous {
-            None => complete = true,
-            Some(_) if items.len() >= CHAIN_LINKS_MAX => missing = record.previous,
-            Some(previous) => {
-                at = cx.backend.records(RecordKey::Proof(previous)).await?.into_iter().next();
-                missing = at.is_none().then_some(previous);
-            }
-        }
-    }
-    Ok(json!({ "items": items, "complete": complete, "missing": missing.map(|id| id.to_string()) }))
 }
 
 async fn receipt_get(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {

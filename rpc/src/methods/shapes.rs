@@ -45,6 +45,12 @@ pub(super) const PROOF: &[Field] = &[
     opt("time_ms", Shape::Int, "the same in Unix milliseconds"),
     opt("record_b64", Shape::B64, "canonical bytes of the record"),
     opt("others", Shape::List(&Shape::Object(RECORD)), "further records with the same key, by seq"),
+    opt("revoked", Shape::Bool, "whether its own author has revoked it"),
+    opt(
+        "statements",
+        Shape::List(&Shape::AnyObject),
+        "what was anchored about it through `subject`, the first 100",
+    ),
 ];
 
 pub(super) const HEADER: &[Field] = &[

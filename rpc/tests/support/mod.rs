@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cairn_rpc::*;
-use cairn_types::identity::{Identity, IdentityKey};
+use cairn_types::event::IdentityStep;
 use cairn_types::receipt::EpochHandover;
 use cairn_types::record::Landing;
 use cairn_types::transaction::Proofs;
@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub mod identities;
+
 /// The ids that the table's examples name.
 pub const PROOF: &str = "5f1d0e3c9b7a48d2a6c4f8e01b2d3c4e5f60718293a4b5c6d7e8f90a1b2c3d4e";
 pub const TX: &str = "a3b1c2d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
@@ -26,6 +28,25 @@ pub const ROOT: &str = "0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7
 pub const ADDRESS: &str = "7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d";
 pub const BLOCK: &str = "94a5b6c7d8e9fa0b1c2d3e4f5061728394a5b6c7d8e9fa0b1c2d3e4f50617283";
 pub const ABSENT: &str = "00000000000000000000000000000000000000000000000000000000000000aa";
+
+/// The time of the block at this height.
+pub fn chain_time(height: u64) -> u64 {
+    1_700_000_000_000 + height * 1_000
+}
+
+/// An answer to a challenge, base64.
+pub fn login_b64() -> String {
+    let challenge = cairn_types::login::LoginChallenge {
+        audience: "https://example.org".into(),
+        address: identities::who(),
+        nonce: [7; 32],
+        issued_ms: 1,
+        expires_ms: 2,
+    };
+    let signature = Signature::new(&[1]).expect("short");
+    let response = cairn_types::login::LoginResponse { challenge, key: KeyRef::Registered(1), signature };
+    STANDARD.encode(encode(&response))
+}
 
 pub fn chain() -> ChainId {
     ChainId::new(Hash([7; 32]))
@@ -162,7 +183,7 @@ impl Fake {
         };
         let genesis = header(0, 0);
         let id = genesis.id();
-        let block = FinalBlock { header: genesis, id, transactions: vec![], records: vec![] };
+        let block = FinalBlock { header: genesis, id, transactions: vec![], records: vec![], events: vec![] };
         fake.chain.lock().expect("lock").blocks.push(block);
         for _ in 0..height {
             fake.grow();
@@ -182,6 +203,7 @@ impl Fake {
             header,
             transactions: vec![TxId::from_hex(TX).expect("hex")],
             records: vec![record(first, height), record(first + 1, height)],
+            events: vec![identities::event(height, IdentityStep::ThresholdSet { threshold: 1 })],
         });
         drop(chain);
         self.heights.send_replace(Height::new(height));
@@ -219,7 +241,7 @@ impl Fake {
     }
 }
 
-fn answer<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
+pub fn answer<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
     Box::pin(async move { Ok(value) })
 }
 
@@ -413,19 +435,6 @@ impl Backend for Fake {
         let record = valid.then(|| self.all_records().into_iter().next()).flatten().map(Box::new);
         let check = VerdictCheck { name: "version".into(), ok: valid, detail: "the only version".into() };
         answer(Verdict { valid, checks: vec![check], record })
-    }
-
-    fn identity(&self, address: Address) -> Answer<'_, Option<Identity>> {
-        let known = address == Address::from_hex(ADDRESS).expect("hex");
-        answer(known.then(|| Identity {
-            address,
-            threshold: 1,
-            admitted: true,
-            keys: vec![
-                IdentityKey { key: key(1), from: Height::ZERO, until: Some(Height::new(1)) },
-                IdentityKey { key: key(2), from: Height::new(1), until: None },
-            ],
-        }))
     }
 
     fn validators(&self, at: At) -> Answer<'_, Option<ValidatorsAt>> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cairn_state::{MemoryStorage, RocksStorage, State, Storage};
-use cairn_types::identity::IdentityOp;
+use cairn_types::identity::{IdentityOp, NewKey, Purposes};
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::*;
 
@@ -104,6 +104,11 @@ pub(crate) fn anchor(sender: u64, n: u64, time_ms: u64) -> Verified<Authenticate
 
 pub(crate) fn operation(n: u64, op: IdentityOp, time_ms: u64) -> Transaction {
     inline(n, time_ms + 5_000, Payload::Identity(op))
+}
+
+/// Adds key `n` with every ordinary purpose.
+pub(crate) fn add_key(n: u64) -> IdentityOp {
+    IdentityOp::AddKey(NewKey { key: key(n), purposes: Purposes::ORDINARY, expires_ms: None })
 }
 
 pub(crate) fn registered(sender: u64, indexes: &[u16], time_ms: u64, payload: Payload) -> Transaction {

@@ -1,0 +1,77 @@
+//! One key in two places: whichever signs beyond its journal stops for good with exit code 90.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use cairn_testnet::process;
+
+use crate::cluster::{Cluster, binary};
+
+/// How long a second signer may take to notice.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// Starts a node of its own on a copied home, on ports of its own.
+fn start_copy(home: &Path) -> Child {
+    let log = fs::File::create(home.join("second.log")).unwrap();
+    let mut command = process::cairn(binary());
+    command.arg("start").arg("--home").arg(home).args(["--grpc-listen", "", "--metrics-listen", ""]);
+    for flag in ["--rpc-listen", "--public-listen", "--mesh-listen"] {
+        command.args([flag, "127.0.0.1:0"]);
+    }
+    command.stdout(Stdio::null()).stderr(log).spawn().expect("the program runs")
+}
+
+/// Anchors through the others until the second signer ends; gives its exit code and what it said.
+async fn outcome(cluster: &mut Cluster, home: &Path, child: &mut Child) -> (Option<i32>, String) {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status.code(), fs::read_to_string(home.join("second.log")).unwrap());
+        }
+        cluster.anchor(0).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("it signed on: {}", fs::read_to_string(home.join("second.log")).unwrap());
+}
+
+#[tokio::test]
+async fn a_journal_restored_from_a_backup_stops_with_code_90() {
+    let mut cluster = Cluster::start(4).await;
+    cluster.anchor(3).await;
+    cluster.network.stop_node(3).unwrap();
+    let home = cluster.network.layout().node(3).home;
+    let backup = home.join("backup");
+    copy(&home.join("sign"), &backup);
+    cluster.start_node(3).await;
+    // With one other away, node 3 signs every certificate.
+    cluster.network.stop_node(1).unwrap();
+    for node in [0, 2, 3, 0, 2, 3] {
+        cluster.anchor(node).await;
+    }
+    cluster.start_node(1).await;
+    cluster.network.stop_node(3).unwrap();
+    fs::remove_dir_all(home.join("sign")).unwrap();
+    copy(&backup, &home.join("sign"));
+    let mut child = start_copy(&home);
+    let (code, said) = outcome(&mut cluster, &home, &mut child).await;
+    assert_eq!(code, Some(90), "{said}");
+    assert!(said.contains("restored from a backup") && !said.contains("panicked"), "{said}");
+    cluster.anchor(0).await;
+    cluster.check().await;
+}

@@ -1,0 +1,397 @@
+//! State snapshots: what a node needs to go on from a final block without the blocks below it, in chunks that
+//! are each checked against the certified header, whoever they come from.
+//!
+//! * The three logs' peaks give the header's roots.
+//! * The blocks of the replay window, newest first, are linked to the header by hash; each lists the ids and
+//!   witnesses of its transactions, which give its `tx_root`.
+//! * The authenticated map's leaves come in runs in key order. A run proves against `state_root` that it is
+//!   all there is between its first and its last key; the next one begins with that last key.
+//!
+//! What is not in a snapshot (older blocks, records) is fetched elsewhere or, by role, never.
+
+use std::ops::ControlFlow;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_types::identity::{IDENTITY_KEYS_MAX, IdentityEntry};
+use cairn_types::log::TreeHash;
+use cairn_types::transaction::block_leaf;
+use cairn_types::tree::{self, Peaks};
+use cairn_types::{
+    Address, CommitCert, Genesis, Hash, Header, Height, PublicKey, SignedTransaction, StateKey, TxId, decode,
+    encode,
+};
+use thiserror::Error;
+
+use crate::authenticated::read_value;
+use crate::error::StateError;
+use crate::query::Reader;
+use crate::sparse::{Edges, Leaf, PLACEHOLDER, edges, root};
+use crate::state::State;
+use crate::storage::{Order, Scan, Storage, Table};
+
+/// The form of this build's snapshots.
+pub const SNAPSHOT_VERSION: u8 = 1;
+/// Bytes of values and keys gathered into one chunk before the next begins.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Window blocks gathered into one chunk, unless their lists fill it sooner.
+const CHUNK_BLOCKS: usize = 512;
+/// Longest chunk read: one identity with all its keys, or one full block's list, and as much again.
+pub const CHUNK_BYTES_MAX: usize = 8 << 20;
+
+/// A snapshot's first part.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct SnapshotHead {
+    /// [`SNAPSHOT_VERSION`].
+    pub version: u8,
+    /// The block it was taken at.
+    pub header: Header,
+    /// A commit certificate that names exactly that block. Its signatures are for the caller to verify.
+    pub certificate: CommitCert,
+    /// Peaks of the anchor log.
+    pub anchors: Peaks,
+    /// Peaks of the SHA-256 anchor log.
+    pub anchors_sha256: Peaks,
+    /// Peaks of the history log.
+    pub history: Peaks,
+    /// How many chunks follow.
+    pub chunks: u32,
+}
+
+/// A block of the replay window.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct WindowBlock {
+    /// Its header.
+    pub header: Header,
+    /// Id and witness of each of its transactions, in order.
+    pub transactions: Vec<(TxId, Hash)>,
+}
+
+/// A run of the authenticated map's leaves.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct MapRun {
+    /// Key hash and value, in key order.
+    pub leaves: Vec<(Hash, Vec<u8>)>,
+    /// What lies left of the first leaf's path, from the root down.
+    pub left: Vec<Hash>,
+    /// What lies right of the last leaf's path, from the root down.
+    pub right: Vec<Hash>,
+    /// The public keys that the identities among the values name.
+    pub keys: Vec<PublicKey>,
+}
+
+/// One chunk; they come in this order.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub enum SnapshotChunk {
+    /// Blocks of the replay window, newest first, beginning with the snapshot's own.
+    Window(Vec<WindowBlock>),
+    /// A run of the authenticated map.
+    Map(MapRun),
+}
+
+/// Why a snapshot, or one chunk of it, is not believed.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the message of each variant names its fields")]
+pub enum SnapshotFault {
+    #[error("the snapshot has version {got}; this build reads version {SNAPSHOT_VERSION}")]
+    Version { got: u8 },
+    #[error("the snapshot is of chain {got}; the genesis file defines chain {expected}")]
+    WrongChain { got: cairn_types::ChainId, expected: cairn_types::ChainId },
+    #[error("the certificate given for height {height} names another block, view or epoch")]
+    WrongCertificate { height: Height },
+    #[error("the peaks of the {log} log give {got}, the certified header says {expected}")]
+    Peaks { log: &'static str, got: Hash, expected: Hash },
+    #[error(
+        "a window block of height {got} where {expected} is expected, or not the parent of the one above"
+    )]
+    WindowLink { got: Height, expected: Height },
+    #[error("the transactions listed for height {height} are not those its header commits to")]
+    WindowTransactions { height: Height },
+    #[error("window blocks after the window's end")]
+    WindowOver,
+    #[error("the replay window is not complete: it ends at height {height}")]
+    WindowShort { height: Height },
+    #[error("a run of the map does not lead to the certified state root")]
+    MapRoot,
+    #[error("a run of the map does not begin where the last one ended")]
+    MapOrder,
+    #[error("the map is not complete")]
+    MapShort,
+    #[error("the public keys of identity {address} are not those it names")]
+    Keys { address: String },
+    #[error("the chunk does not decode: {0}")]
+    Malformed(String),
+}
+
+/// What a snapshot's chunks have brought so far, all of it verified.
+#[derive(Debug)]
+pub struct Intake {
+    pub(crate) head: SnapshotHead,
+    pub(crate) window: Vec<WindowBlock>,
+    /// The replay window, ms.
+    window_ms: u64,
+    window_done: bool,
+    pub(crate) leaves: Vec<(Hash, Vec<u8>)>,
+    pub(crate) keys: Vec<PublicKey>,
+    map_done: bool,
+}
+
+impl Intake {
+    /// Begins with a head whose certificate the caller has verified.
+    ///
+    /// # Errors
+    /// When it is of another chain or its parts contradict its header.
+    pub fn new(head: SnapshotHead, genesis: &Genesis) -> Result<Self, SnapshotFault> {
+        let (header, certificate) = (&head.header, &head.certificate);
+        if head.version != SNAPSHOT_VERSION {
+            return Err(SnapshotFault::Version { got: head.version });
+        }
+        let expected = genesis.chain();
+        if header.chain != expected {
+            return Err(SnapshotFault::WrongChain { got: header.chain, expected });
+        }
+        let names_it = certificate.block == header.id()
+            && certificate.view == header.view
+            && certificate.epoch == header.epoch;
+        if !names_it {
+            return Err(SnapshotFault::WrongCertificate { height: header.height });
+        }
+        for (log, got, expected) in [
+            ("anchor", head.anchors.root(TreeHash::Anchors), header.anchors_root),
+            ("SHA-256 anchor", head.anchors_sha256.root(TreeHash::AnchorsSha256), header.anchors_sha256),
+            ("history", head.history.root(TreeHash::History), header.history_root),
+        ] {
+            if got != expected {
+                return Err(SnapshotFault::Peaks { log, got, expected });
+            }
+        }
+        let window_ms = genesis.params.replay_window_ms;
+        let (window, leaves, keys) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { head, window, window_ms, window_done: false, leaves, keys, map_done: false })
+    }
+
+    /// The block the snapshot was taken at.
+    pub fn header(&self) -> &Header {
+        &self.head.header
+    }
+
+    /// Takes the next chunk, from its bytes.
+    ///
+    /// # Errors
+    /// What is wrong with it; the intake is then as before, and the chunk can be had from elsewhere.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), SnapshotFault> {
+        let chunk = decode(bytes).map_err(|error| SnapshotFault::Malformed(error.to_string()))?;
+        match chunk {
+            SnapshotChunk::Window(blocks) => self.add_window(blocks),
+            SnapshotChunk::Map(run) => self.add_map(run),
+        }
+    }
+
+    /// Whether everything is here.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn check_complete(&self) -> Result<(), SnapshotFault> {
+        if !self.window_done {
+            let lowest = self.window.last().map_or(self.head.header.height, |last| last.header.height);
+            return Err(SnapshotFault::WindowShort { height: lowest });
+        }
+        if self.map_done { Ok(()) } else { Err(SnapshotFault::MapShort) }
+    }
+
+    fn add_window(&mut self, blocks: Vec<WindowBlock>) -> Result<(), SnapshotFault> {
+        let own = &self.head.header;
+        let newest = self.window.last().map(|last| (last.header.parent, last.header.height.previous()));
+        let (mut id, mut height) = newest.unwrap_or((own.id(), Some(own.height)));
+        let mut done = self.window_done;
+        for block in &blocks {
+            let expected = height.filter(|_| !done).ok_or(SnapshotFault::WindowOver)?;
+            let header = &block.header;
+            if header.height != expected || header.id() != id {
+                return Err(SnapshotFault::WindowLink { got: header.height, expected });
+            }
+            let leaves: Vec<Hash> =
+                block.transactions.iter().map(|(id, witness)| block_leaf(*id, *witness)).collect();
+            if tree::tx_root(&leaves) != header.tx_root {
+                return Err(SnapshotFault::WindowTransactions { height: header.height });
+            }
+            (id, height) = (header.parent, header.height.previous());
+            done = height.is_none() || header.time_ms.saturating_add(self.window_ms) <= own.time_ms;
+        }
+        self.window.extend(blocks);
+        self.window_done = done;
+        Ok(())
+    }
+
+    fn add_map(&mut self, run: MapRun) -> Result<(), SnapshotFault> {
+        let hashed: Vec<Leaf> = run.leaves.iter().map(|(key, value)| Leaf::new(key.0, value)).collect();
+        let edges = Edges { left: run.left, right: run.right };
+        if root(&hashed, &edges) != Some(self.head.header.state_root) {
+            return Err(SnapshotFault::MapRoot);
+        }
+        let all_empty = |side: &[Hash]| side.iter().all(|hash| *hash == PLACEHOLDER);
+        let begins = match self.leaves.last() {
+            // A leaf of the run before, so that nothing can hide between the two.
+            Some(last) => run.leaves.first() == Some(last),
+            None => all_empty(&edges.left),
+        };
+        if !begins || self.map_done {
+            return Err(SnapshotFault::MapOrder);
+        }
+        let skip = usize::from(!self.leaves.is_empty());
+        let fresh: Vec<_> = run.leaves.into_iter().skip(skip).collect();
+        check_keys(&fresh, &run.keys)?;
+        self.leaves.extend(fresh);
+        self.keys.extend(run.keys);
+        self.map_done = all_empty(&edges.right);
+        Ok(())
+    }
+}
+
+/// The identity a leaf holds, if it holds one. Only an identity's own key is the hash of its first key's
+/// address, so that no other value can pass for one.
+pub(crate) fn identity_of(key: &Hash, value: &[u8]) -> Option<(Address, IdentityEntry)> {
+    let entry = read_value::<IdentityEntry>("identity", value).ok()?;
+    let address = entry.keys.first().map(|first| first.address)?;
+    let is_own = StateKey::Identity(address).hash() == *key;
+    (is_own && entry.keys.len() <= IDENTITY_KEYS_MAX).then_some((address, entry))
+}
+
+/// Every key that an identity names must come with it, and nothing else.
+fn check_keys(leaves: &[(Hash, Vec<u8>)], keys: &[PublicKey]) -> Result<(), SnapshotFault> {
+    let mut given = keys.iter().map(PublicKey::address);
+    for (key, value) in leaves {
+        for held in identity_of(key, value).map(|(_, entry)| entry.keys).unwrap_or_default() {
+            if given.next() != Some(held.address) {
+                return Err(SnapshotFault::Keys { address: held.address.to_string() });
+            }
+        }
+    }
+    match given.next() {
+        None => Ok(()),
+        Some(address) => Err(SnapshotFault::Keys { address: address.to_string() }),
+    }
+}
+
+impl State {
+    /// A snapshot at the tip, handed out chunk by chunk: first the head, then each chunk's bytes. No block is
+    /// committed meanwhile. `None` when the tip has no certificate of its own: try again a block later.
+    ///
+    /// # Errors
+    /// When storage fails; whatever `write` gives ends it.
+    pub fn snapshot(
+        &self,
+        write: &mut dyn FnMut(Vec<u8>) -> std::io::Result<()>,
+    ) -> Result<Option<Header>, StateError> {
+        let _writer = self.writer.lock();
+        self.check_running()?;
+        let head = self.live.read().head.clone();
+        let header = head.header.as_ref().clone();
+        let Some(certificate) = self.certificate(header.height)? else { return Ok(None) };
+        let mut chunks = window_chunks(self, &header)?;
+        chunks.extend(map_chunks(self.store.as_ref())?);
+        let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let first = SnapshotHead {
+            version: SNAPSHOT_VERSION,
+            header: header.clone(),
+            certificate,
+            anchors: head.logs.anchors.clone(),
+            anchors_sha256: head.logs.anchors_sha256.clone(),
+            history: head.logs.history.clone(),
+            chunks: count,
+        };
+        let io = |error: std::io::Error| {
+            StateError::Storage(crate::storage::StorageError::Io {
+                doing: "write a snapshot",
+                why: error.to_string(),
+            })
+        };
+        write(encode(&first)).map_err(io)?;
+        for chunk in chunks {
+            write(encode(&chunk)).map_err(io)?;
+        }
+        Ok(Some(header))
+    }
+}
+
+fn window_chunks(state: &State, tip: &Header) -> Result<Vec<SnapshotChunk>, StateError> {
+    let reader = Reader { store: state.store.as_ref() };
+    let (mut chunks, mut blocks, mut listed) = (Vec::new(), Vec::new(), 0usize);
+    let mut height = Some(tip.height);
+    while let Some(at) = height {
+        let header = reader
+            .header(at)?
+            .ok_or_else(|| StateError::damaged("header", format!("none at height {at}")))?;
+        let transactions = window_list(state.store.as_ref(), &header)?;
+        let over = header.time_ms.saturating_add(state.params().replay_window_ms) <= tip.time_ms;
+        listed = listed.saturating_add(transactions.len());
+        blocks.push(WindowBlock { header, transactions });
+        height = if over { None } else { at.previous() };
+        let full = blocks.len() >= CHUNK_BLOCKS || listed.saturating_mul(64) >= CHUNK_BYTES;
+        if full || height.is_none() {
+            chunks.push(SnapshotChunk::Window(std::mem::take(&mut blocks)));
+            listed = 0;
+        }
+    }
+    Ok(chunks)
+}
+
+/// Ids and witnesses of a block's transactions, from its body.
+fn window_list(store: &dyn Storage, header: &Header) -> Result<Vec<(TxId, Hash)>, StateError> {
+    if header.tx_count == 0 {
+        return Ok(Vec::new());
+    }
+    let missing = || StateError::Pruned {
+        what: format!("the transactions of block {}, which the replay window needs,", header.height),
+        earliest: header.height.next(),
+    };
+    let bytes = store.get(Table::Bodies, &crate::layout::number(header.height.get()))?.ok_or_else(missing)?;
+    let body: Vec<SignedTransaction> =
+        decode(&bytes).map_err(|error| StateError::damaged("block body", error))?;
+    Ok(body.iter().map(|signed| (signed.transaction.id(), signed.witness())).collect())
+}
+
+fn map_chunks(store: &dyn Storage) -> Result<Vec<SnapshotChunk>, StateError> {
+    let mut values: Vec<(Hash, Vec<u8>)> = Vec::new();
+    let scan = Scan { table: Table::TreeValues, prefix: &[], from: None, order: Order::Ascending };
+    store.scan(scan, &mut |key, value| {
+        if let Ok(key) = <[u8; 32]>::try_from(key) {
+            values.push((Hash(key), value.to_vec()));
+        }
+        ControlFlow::Continue(())
+    })?;
+    let leaves: Vec<Leaf> = values.iter().map(|(key, value)| Leaf::new(key.0, value)).collect();
+    let (mut chunks, mut from) = (Vec::new(), 0usize);
+    while from < values.len() {
+        let (mut to, mut bytes, mut keys) = (from, 0usize, Vec::new());
+        for (at, (key, value)) in values.iter().enumerate().skip(from) {
+            if to > from.saturating_add(1) && bytes >= CHUNK_BYTES {
+                break;
+            }
+            bytes = bytes.saturating_add(value.len());
+            // The first leaf of a later run is the last one's again, and its keys are there already.
+            if at > from || from == 0 {
+                for held in identity_of(key, value).map(|(_, entry)| entry.keys).unwrap_or_default() {
+                    let public = public_key(store, &held.address)?;
+                    bytes = bytes.saturating_add(public.as_bytes().len());
+                    keys.push(public);
+                }
+            }
+            to = at.saturating_add(1);
+        }
+        let Edges { left, right } = edges(&leaves, from, to);
+        let run = values.get(from..to).unwrap_or_default().to_vec();
+        chunks.push(SnapshotChunk::Map(MapRun { leaves: run, left, right, keys }));
+        if to >= values.len() {
+            break;
+        }
+        from = to.saturating_sub(1);
+    }
+    Ok(chunks)
+}
+
+fn public_key(store: &dyn Storage, address: &Address) -> Result<PublicKey, StateError> {
+    let bytes = store
+        .get(Table::PublicKeys, address.as_bytes())?
+        .ok_or_else(|| StateError::damaged("public key", format!("the key of {address} is missing")))?;
+    decode(&bytes).map_err(|error| StateError::damaged("public key", error))
+}

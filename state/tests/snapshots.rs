@@ -1,0 +1,241 @@
+//! Snapshots and pruning: what goes on from them, and what is refused.
+
+mod support;
+
+use std::sync::Arc;
+
+use cairn_state::{
+    Intake, KEEP_BLOCKS_MIN, MemoryStorage, Role, SnapshotChunk, SnapshotFault, SnapshotHead, State,
+    StateError,
+};
+use cairn_types::identity::IdentityOp;
+use cairn_types::{Hash, Height, TxId, decode, encode};
+use support::*;
+
+/// A chain with identities, anchors, and blocks in and out of the replay window.
+fn chain() -> (Arc<MemoryStorage>, State, u64) {
+    let store = memory();
+    let state = open(&store);
+    let mut now = START_MS;
+    for n in 0..40u64 {
+        now += 700;
+        let txs = match n % 4 {
+            0 => vec![signed_by_state(&state, operation(100 + n, IdentityOp::Register, now))],
+            1 => (0..n).map(|at| anchor(200 + at, n * 100 + at, now)).collect(),
+            2 => vec![],
+            _ => vec![anchor(7, n, now)],
+        };
+        grow(&state, now, txs);
+    }
+    (store, state, now)
+}
+
+fn frames(state: &State) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let header = state.snapshot(&mut |frame| {
+        frames.push(frame);
+        Ok(())
+    });
+    assert_eq!(header.unwrap().unwrap().id(), state.tip().id);
+    frames
+}
+
+fn intake(frames: &[Vec<u8>]) -> Result<Intake, SnapshotFault> {
+    let head: SnapshotHead = decode(&frames[0]).unwrap();
+    assert_eq!(head.chunks as usize, frames.len() - 1);
+    let mut intake = Intake::new(head, &genesis())?;
+    for frame in &frames[1..] {
+        intake.add(frame)?;
+    }
+    intake.check_complete()?;
+    Ok(intake)
+}
+
+#[test]
+fn a_node_goes_on_from_a_snapshot_as_if_it_had_every_block() {
+    let (_, state, now) = chain();
+    let frames = frames(&state);
+    let store = memory();
+    State::install(store.as_ref(), &genesis(), intake(&frames).unwrap()).unwrap();
+    let restored = open(&store);
+    assert_eq!(restored.tip(), state.tip());
+    // Both go on alike, over the ends of subtrees of every size and through changes of the map.
+    let mut time = now;
+    for n in 0..70u64 {
+        time += 300;
+        let tx = if n % 10 == 3 {
+            signed_by_state(&state, operation(500 + n, IdentityOp::Register, time))
+        } else {
+            anchor(800 + n, 90_000 + n, time)
+        };
+        let block = grow(&state, time, vec![tx]);
+        restored.commit(&[certified(&block)]).unwrap();
+        assert_eq!(restored.tip(), state.tip(), "block {n}");
+    }
+    drop(restored);
+    let restored = open(&store);
+    let seq = state.log_sizes().anchors - 1;
+    assert_eq!(restored.anchor_proof(seq).unwrap(), state.anchor_proof(seq).unwrap());
+    for below in [2, 3, 10, 40] {
+        let seq = state.log_sizes().anchors - below;
+        assert_eq!(restored.anchor_proof(seq).unwrap(), state.anchor_proof(seq).unwrap(), "{below} below");
+    }
+    let address = key(500 + 3).address();
+    assert_eq!(restored.identity(&address).unwrap(), state.identity(&address).unwrap());
+    assert!(matches!(restored.record(0), Err(StateError::Pruned { .. })));
+    assert!(matches!(restored.block(Height::new(5)), Err(StateError::Pruned { .. })));
+}
+
+#[test]
+fn the_replay_window_survives_a_snapshot() {
+    let (_, state, now) = chain();
+    let replayed = anchor(7, 39, now);
+    let expected = refused(&state, now + 100, replayed.clone());
+    let store = memory();
+    State::install(store.as_ref(), &genesis(), intake(&frames(&state)).unwrap()).unwrap();
+    let restored = open(&store);
+    let got = refused(&restored, now + 100, replayed);
+    assert_eq!(
+        std::mem::discriminant(&got),
+        std::mem::discriminant(&expected),
+        "{got} instead of {expected}"
+    );
+}
+
+#[test]
+fn every_changed_byte_of_a_chunk_is_noticed_and_the_next_copy_serves() {
+    let (_, state, _) = chain();
+    let frames = frames(&state);
+    let head: SnapshotHead = decode(&frames[0]).unwrap();
+    for number in 1..frames.len() {
+        let mut so_far = Intake::new(head.clone(), &genesis()).unwrap();
+        for frame in &frames[1..number] {
+            so_far.add(frame).unwrap();
+        }
+        let frame = &frames[number];
+        for at in (0..frame.len()).step_by(1 + frame.len() / 400) {
+            let mut changed = frame.clone();
+            changed[at] ^= 1 << (at % 8);
+            assert!(so_far.add(&changed).is_err(), "chunk {number}, byte {at}");
+        }
+        for length in (0..frame.len()).step_by(1 + frame.len() / 50) {
+            assert!(so_far.add(&frame[..length]).is_err(), "chunk {number} cut at {length}");
+        }
+        // What was refused left no trace.
+        for frame in &frames[number..] {
+            so_far.add(frame).unwrap();
+        }
+        so_far.check_complete().unwrap();
+    }
+}
+
+#[test]
+fn chunks_left_out_repeated_or_out_of_order_are_refused() {
+    let (_, state, _) = chain();
+    let frames = frames(&state);
+    let head: SnapshotHead = decode(&frames[0]).unwrap();
+    let empty = || Intake::new(head.clone(), &genesis()).unwrap();
+    for left_out in 1..frames.len() {
+        let mut intake = empty();
+        let rest = frames[1..].iter().enumerate().filter(|(at, _)| at + 1 != left_out);
+        let outcome = rest.map(|(_, frame)| intake.add(frame)).collect::<Result<Vec<_>, _>>();
+        assert!(outcome.is_err() || intake.check_complete().is_err(), "without chunk {left_out}");
+    }
+    let mut twice = empty();
+    twice.add(&frames[1]).unwrap();
+    assert!(twice.add(&frames[1]).is_err());
+    let SnapshotChunk::Window(mut blocks) = decode(&frames[1]).unwrap() else {
+        panic!("the window comes first")
+    };
+    blocks[0].transactions.push((TxId::ZERO, Hash([1; 32])));
+    let fault = empty().add(&encode(&SnapshotChunk::Window(blocks.clone()))).unwrap_err();
+    assert!(matches!(fault, SnapshotFault::WindowTransactions { .. }), "{fault}");
+    blocks.remove(0);
+    let fault = empty().add(&encode(&SnapshotChunk::Window(blocks))).unwrap_err();
+    assert!(matches!(fault, SnapshotFault::WindowLink { .. }), "{fault}");
+}
+
+#[test]
+fn a_head_that_contradicts_itself_is_refused() {
+    let (_, state, _) = chain();
+    let head: SnapshotHead = decode(&frames(&state)[0]).unwrap();
+    let refused = |change: &dyn Fn(&mut SnapshotHead)| {
+        let mut changed = head.clone();
+        change(&mut changed);
+        Intake::new(changed, &genesis()).unwrap_err()
+    };
+    assert!(matches!(refused(&|head| head.version = 9), SnapshotFault::Version { got: 9 }));
+    assert!(matches!(refused(&|head| head.header.time_ms += 1), SnapshotFault::WrongCertificate { .. }));
+    assert!(matches!(
+        refused(&|head| head.history = head.anchors.clone()),
+        SnapshotFault::Peaks { log: "history", .. }
+    ));
+    assert!(matches!(
+        refused(&|head| head.header.chain = Default::default()),
+        SnapshotFault::WrongChain { .. }
+    ));
+}
+
+#[test]
+fn a_snapshot_goes_into_an_empty_folder_only() {
+    let (store, state, _) = chain();
+    let intake = intake(&frames(&state)).unwrap();
+    drop(state);
+    let before = store.contents();
+    let fault = State::install(store.as_ref(), &genesis(), intake).unwrap_err();
+    assert!(matches!(fault, StateError::BadSnapshot { .. }), "{fault}");
+    assert_eq!(store.contents(), before);
+}
+
+#[test]
+fn roles_keep_apart_what_they_promise() {
+    for role in Role::ALL {
+        let store = memory();
+        let state = open(&store);
+        let (mut now, mut txs) = (START_MS, Vec::new());
+        for n in 0..KEEP_BLOCKS_MIN + 300 {
+            now += 100;
+            let tx = anchor(7, n, now);
+            txs.push(tx.id);
+            grow(&state, now, if n % 3 == 0 { vec![tx] } else { vec![] });
+        }
+        let mut kept = state.kept();
+        loop {
+            let next = state.prune(role, 0).unwrap();
+            if next == kept {
+                break;
+            }
+            kept = next;
+        }
+        drop(state);
+        let state = open(&store);
+        let tip = state.tip().header.height.get();
+        let cut = tip - KEEP_BLOCKS_MIN;
+        assert_eq!(state.kept(), kept, "what is kept survives a restart");
+        let old = Height::new(cut / 2);
+        match role {
+            Role::Archive => {
+                assert!(state.block(old).unwrap().is_some() && state.record(0).unwrap().is_some())
+            }
+            Role::Prover | Role::Validator => {
+                assert_eq!(kept.blocks_from, Height::new(cut), "{role}");
+                let fault = state.block(old).unwrap_err();
+                assert!(fault.to_string().contains(&cut.to_string()), "{fault}");
+            }
+        }
+        let proof = state.anchor_proof(0);
+        match role {
+            Role::Archive | Role::Prover => assert_eq!(proof.unwrap().unwrap().record.seq, 0, "{role}"),
+            Role::Validator => {
+                assert!(matches!(proof, Err(StateError::Pruned { .. })));
+                assert!(state.records_by_tx(&txs[0]).unwrap().is_empty());
+                assert_eq!(state.transaction(&txs[0]).unwrap(), None);
+            }
+        }
+        // The newest blocks are whole, receipts of new records are given, and the chain goes on.
+        assert!(state.block(Height::new(cut)).unwrap().is_some());
+        let newest = state.log_sizes().anchors - 1;
+        assert!(state.anchor_proof(newest).unwrap().is_some());
+        grow(&state, now + 100, vec![anchor(9, 1_000_000, now + 100)]);
+    }
+}
