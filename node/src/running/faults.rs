@@ -61,12 +61,7 @@ pub(crate) fn fault_of_refusal(refusal: &TxRefusal) -> Fault {
         }
         TxRefusal::BlockFull { .. } => Fault::MempoolFull { reason, retry_after_ms: RETRY_MS },
         TxRefusal::TooLarge { .. } | TxRefusal::BadThreshold { .. } => Fault::invalid(reason),
-        TxRefusal::Governance(refusal) => match refusal.kind() {
-            "unauthorized" => Fault::Unauthorized { reason },
-            "not_found" => Fault::not_found(reason),
-            "invalid_params" => Fault::invalid(reason),
-            _ => Fault::Conflict { reason },
-        },
+        TxRefusal::Governance(refusal) => fault_of_motion(refusal.kind(), reason),
         TxRefusal::Replayed { .. }
         | TxRefusal::RepeatedInBlock { .. }
         | TxRefusal::InlineKeyOfRegistered { .. }
@@ -91,6 +86,15 @@ pub(crate) fn fault_of_refusal(refusal: &TxRefusal) -> Fault {
         | TxRefusal::ProposalExpiry { .. }
         | TxRefusal::TooManyProposals { .. }
         | TxRefusal::AlreadyVoted { .. } => Fault::Conflict { reason },
+    }
+}
+
+fn fault_of_motion(kind: &str, reason: String) -> Fault {
+    match kind {
+        "unauthorized" => Fault::Unauthorized { reason },
+        "not_found" => Fault::not_found(reason),
+        "invalid_params" => Fault::invalid(reason),
+        _ => Fault::Conflict { reason },
     }
 }
 

@@ -3,24 +3,23 @@
 //!
 //! Keys are fixed. ML-DSA signatures are hedged, so each run writes others; all are equally good.
 
-#[path = "../tests/fixture/mod.rs"]
+#[path = "../../tests/fixture/mod.rs"]
 mod fixture;
+mod logs;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use cairn_types::block::Header;
 use cairn_types::certificate::{First, Second, TimeoutEntry};
-use cairn_types::consistency::consistency_from_nodes;
 use cairn_types::delegation::{DelegationOp, Kinds, Mandate, Rate, Scope, Terms};
 use cairn_types::evidence::Pair;
 use cairn_types::identity::{IdentityOp, NewKey, Purpose, Purposes, RecoveredKeys};
 use cairn_types::log::TreeHash;
-use cairn_types::multiproof::multiproof_from_nodes;
 use cairn_types::multisig::{MultisigOp, Proposed};
 use cairn_types::signing::{Tag, block_preimage, timeout_preimage};
 use cairn_types::transaction::Proofs;
-use cairn_types::tree::{Peaks, root};
+use cairn_types::tree::root;
 use cairn_types::{
     BlockCert, BlockId, ChainId, Change, Changes, Conflict, Context, Epoch, Evidence, GovernanceOp, Hash,
     KeyRef, Payload, ProofId, Scheme, Signature, SignedTransaction, TimeoutCert, Transaction, TreeKind, TxId,
@@ -44,7 +43,7 @@ fn main() -> std::io::Result<()> {
         ("genesis", genesis()),
         ("receipts", receipts()),
         ("documents", documents()),
-        ("logproofs", log_proofs()),
+        ("logproofs", logs::log_proofs()),
         ("state", states()),
     ];
     for (name, value) in files {
@@ -512,7 +511,7 @@ fn receipts() -> Value {
                 let kept = ["salted leaf 4 of 7", "a signature with one bit changed", "across one epoch"];
                 group.cases.retain(|case| kept.contains(&case.name));
             }
-            let cases: Vec<_> = group.cases.iter().map(case_value).collect();
+            let cases: Vec<_> = group.cases.iter().map(|case| case_value("receipt", case)).collect();
             groups.push(json!({
                 "scheme": scheme.name(),
                 "genesis": cairn_genesis::to_json(&group.world.genesis),
@@ -523,103 +522,35 @@ fn receipts() -> Value {
     json!({ "groups": groups })
 }
 
-fn case_value(case: &fixture::Case) -> Value {
+/// A case whose text stands under `what`.
+fn case_value(what: &str, case: &fixture::Case) -> Value {
     json!({
         "name": case.name,
         "checkpoints": case.checkpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "receipt": case.text,
+        what: case.text,
         "valid": case.fails.is_none(),
         "fails": case.fails.map(cairn_receipt::CheckName::name),
     })
 }
 
+/// The cases of one world, with its genesis.
+fn group_value(what: &str, group: &fixture::Group) -> Value {
+    let cases: Vec<_> = group.cases.iter().map(|case| case_value(what, case)).collect();
+    json!({ "genesis": cairn_genesis::to_json(&group.world.genesis), "cases": cases })
+}
+
 /// State documents, and receipts that carry them.
 fn states() -> Value {
-    let mut groups = Vec::new();
-    for scheme in Scheme::ALL {
-        let of = [
-            ("document", fixture::states::documents(scheme)),
-            ("receipt", fixture::states::receipts(scheme)),
-        ];
-        for (what, group) in of {
-            let cases: Vec<_> = group
-                .cases
-                .iter()
-                .map(|case| {
-                    let pinned: Vec<_> = case.checkpoints.iter().map(ToString::to_string).collect();
-                    json!({"name": case.name, what: case.text, "checkpoints": pinned,
-                           "valid": case.fails.is_none(), "fails": case.fails.map(|check| check.name())})
-                })
-                .collect();
-            groups.push(json!({ "genesis": cairn_genesis::to_json(&group.world.genesis), "cases": cases }));
-        }
-    }
-    json!({ "groups": groups })
+    let of = |scheme| {
+        [
+            group_value("document", &fixture::states::documents(scheme)),
+            group_value("receipt", &fixture::states::receipts(scheme)),
+        ]
+    };
+    json!({ "groups": Scheme::ALL.into_iter().flat_map(of).collect::<Vec<_>>() })
 }
 
 fn documents() -> Value {
-    let groups: Vec<_> = Scheme::ALL
-        .into_iter()
-        .map(|scheme| {
-            let group = fixture::documents::all(scheme);
-            let cases: Vec<_> = group
-                .cases
-                .iter()
-                .map(|case| {
-                    let pinned: Vec<_> = case.checkpoints.iter().map(ToString::to_string).collect();
-                    json!({"name": case.name, "document": case.text, "checkpoints": pinned,
-                           "valid": case.fails.is_none(), "fails": case.fails.map(|check| check.name())})
-                })
-                .collect();
-            json!({ "genesis": cairn_genesis::to_json(&group.world.genesis), "cases": cases })
-        })
-        .collect();
-    json!({ "groups": groups })
-}
-
-/// Multiproofs and consistency proofs of both logs, and of each the same with one hash changed.
-fn log_proofs() -> Value {
-    let (mut multiproofs, mut consistency) = (Vec::new(), Vec::new());
-    for (name, hash) in cairn_receipt::LOG_NAMES {
-        let leaves: Vec<Hash> = (0..13u64).map(|index| hash.leaf(&index.to_le_bytes())).collect();
-        let mut peaks = Peaks::new();
-        let nodes: Vec<_> = leaves.iter().flat_map(|leaf| peaks.append(hash, *leaf)).collect();
-        let node = |level, index| {
-            nodes.iter().find(|node| (node.level, node.index) == (level, index)).map(|node| node.hash)
-        };
-        let picks: [&[u64]; 4] = [&[0], &[12], &[2, 3, 9], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]];
-        for indexes in picks {
-            let path = multiproof_from_nodes(hash, indexes, 13, node).expect("all nodes are there");
-            let chosen: Vec<_> = indexes
-                .iter()
-                .map(|index| json!({"index": index, "hash": leaves[*index as usize].to_string()}))
-                .collect();
-            for (path, valid) in twice(&path) {
-                multiproofs.push(json!({"name": format!("leaves {indexes:?} of 13"), "log": name, "size": 13,
-                    "leaves": chosen, "path": path, "root": root(hash, &leaves).to_string(), "valid": valid}));
-            }
-        }
-        for (first, second) in [(0u64, 13u64), (1, 2), (3, 7), (4, 8), (6, 13), (8, 13), (13, 13)] {
-            let path = consistency_from_nodes(hash, first, second, node).expect("all nodes are there");
-            for (path, valid) in twice(&path) {
-                consistency.push(
-                    json!({"name": format!("{first} begin {second}"), "log": name, "first": first,
-                    "second": second, "path": path, "valid": valid,
-                    "first_root": root(hash, &leaves[..first as usize]).to_string(),
-                    "second_root": root(hash, &leaves[..second as usize]).to_string()}),
-                );
-            }
-        }
-    }
-    json!({ "multiproofs": multiproofs, "consistency": consistency })
-}
-
-/// A path as it is, and with one bit changed, or one hash more where it is empty.
-fn twice(path: &[Hash]) -> [(Vec<String>, bool); 2] {
-    let mut changed = path.to_vec();
-    match changed.first_mut() {
-        Some(first) => first.0[0] ^= 1,
-        None => changed.push(Hash([1; 32])),
-    }
-    [(path, true), (&changed, false)].map(|(path, valid)| (path.iter().map(Hash::to_string).collect(), valid))
+    let of = |scheme| group_value("document", &fixture::documents::all(scheme));
+    json!({ "groups": Scheme::ALL.into_iter().map(of).collect::<Vec<_>>() })
 }
