@@ -244,11 +244,10 @@ impl Executor {
     ) -> Result<Vec<(usize, Verified<AuthenticatedTx>)>, Unfit> {
         let verify = |(index, signed): &(usize, &Arc<SignedTransaction>)| {
             let index = *index;
-            let keys = self
-                .context
-                .state
-                .resolve_keys(Some(parent), &signed.transaction)
-                .map_err(|refusal| BlockFault::Transaction { index, id: signed.id(), refusal: Box::new(refusal) })?;
+            let keys =
+                self.context.state.resolve_keys(Some(parent), &signed.transaction).map_err(|refusal| {
+                    BlockFault::Transaction { index, id: signed.id(), refusal: Box::new(refusal) }
+                })?;
             let bytes = signed.canonical().len();
             let checked = self.context.verifier.transaction(Arc::clone(signed), bytes, keys);
             checked.map(|tx| (index, tx)).map_err(|fault| Unfit::Signature { index, fault })

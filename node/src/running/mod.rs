@@ -205,6 +205,8 @@ fn start(
         failure: Mutex::new(None),
         disaster,
     });
+    let consensus =
+        ConsensusLoop::new(Arc::clone(&context), replica, Store::of(journal, &context), inputs_queue);
     let (hot_workers, bulk_workers) = (Workers::default(), Workers::default());
     let transactions = Arc::new(Transactions::new(Arc::clone(&context), bulk_workers.clone(), forwards));
     networks.spawn(inbound::run(Arc::clone(&context), hot, hot_workers.clone()));
@@ -212,30 +214,29 @@ fn start(
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
     networks.spawn(evidence::bring(Arc::clone(&context), Arc::clone(&transactions), evidence_queue));
     spawn_chores(networks, &context, jobs_queue, config);
-    let executor = Executor::new(Arc::clone(&context), verifiers("verify-many")?);
-    let consensus =
-        ConsensusLoop::new(Arc::clone(&context), replica, Store::of(journal, &context), inputs_queue);
-    let workers = [hot_workers, bulk_workers];
-    let mut threads = worker_threads(&context, ["verify", "verify-tx"], &workers)?;
-    threads.push(thread("executor", &context, move || executor.run(tasks_queue))?);
-    threads.push(consensus_thread(&context, consensus, silence)?);
-    Ok(Running { context, transactions, threads, workers })
+    let threads = threads(&context, consensus, silence, tasks_queue, [&hot_workers, &bulk_workers])?;
+    Ok(Running { context, transactions, threads, workers: [hot_workers, bulk_workers] })
 }
 
-/// One thread a core for each of `workers`.
-fn worker_threads(
+/// The threads beside the runtimes: consensus, the executor, and one a core for each of `workers`.
+fn threads(
     context: &Arc<Context>,
-    names: [&'static str; 2],
-    workers: &[Workers; 2],
+    consensus: ConsensusLoop,
+    silence: Duration,
+    tasks: mpsc::Receiver<Task>,
+    workers: [&Workers; 2],
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let executor = Executor::new(Arc::clone(context), verifiers("verify-many")?);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut threads = Vec::new();
-    for (name, workers) in names.into_iter().zip(workers) {
+    for (name, workers) in ["verify", "verify-tx"].into_iter().zip(workers) {
         for _ in 0..cores {
             let workers = workers.clone();
             threads.push(thread(name, context, move || workers.work())?);
         }
     }
+    threads.push(thread("executor", context, move || executor.run(tasks))?);
+    threads.push(consensus_thread(context, consensus, silence)?);
     Ok(threads)
 }
 

@@ -9,9 +9,7 @@ use cairn_state::StateError;
 use cairn_types::{BlockId, Height, decode, encode};
 
 use super::context::Context;
-use super::wire::{
-    Entries, FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest, RANGE_BYTES_MAX,
-};
+use super::wire::{Entries, FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest, RANGE_BYTES_MAX};
 
 /// The answer to a validator's request; `None` for one that is malformed or cannot be answered.
 pub(crate) fn mesh_request(context: &Context, body: &[u8]) -> Option<Bytes> {

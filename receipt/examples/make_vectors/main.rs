@@ -327,12 +327,21 @@ fn evidence() -> Evidence {
     Evidence { epoch, view, validator: ValidatorIndex(2), conflict }
 }
 
+/// `good` with something changed.
+fn changed(
+    good: &SignedTransaction,
+    name: &str,
+    fault: &str,
+    change: &dyn Fn(&mut SignedTransaction),
+) -> Value {
+    let mut changed = good.clone();
+    change(&mut changed);
+    json!({"name": name, "bytes": hex::encode(encode(&changed)), "fails": fault})
+}
+
 fn bad_transactions(good: &SignedTransaction) -> Vec<Value> {
-    let change = |name: &str, fault: &str, change: &dyn Fn(&mut SignedTransaction)| {
-        let mut changed = good.clone();
-        change(&mut changed);
-        json!({"name": name, "bytes": hex::encode(encode(&changed)), "fails": fault})
-    };
+    let change =
+        |name: &str, fault: &str, how: &dyn Fn(&mut SignedTransaction)| changed(good, name, fault, how);
     let mut long = encode(good);
     long.push(0);
     let mut scheme = encode(good);
