@@ -42,11 +42,13 @@ pub enum MessageKind {
     /// A list of transactions for a leader.
     Transactions,
     EpochProof,
+    /// Whether a validator's key is in use by another process.
+    Presence,
 }
 
 impl MessageKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Proposal,
         Self::Vote,
         Self::CommitVote,
@@ -57,6 +59,7 @@ impl MessageKind {
         Self::Status,
         Self::Transactions,
         Self::EpochProof,
+        Self::Presence,
     ];
 
     /// The kind of a consensus message.
@@ -87,6 +90,7 @@ impl MessageKind {
             Self::Status => 8,
             Self::Transactions => 9,
             Self::EpochProof => 10,
+            Self::Presence => 12,
         }
     }
 
@@ -108,6 +112,7 @@ impl MessageKind {
             Self::Status => "status",
             Self::Transactions => "transactions",
             Self::EpochProof => "epoch_proof",
+            Self::Presence => "presence",
         }
     }
 }

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use cairn_consensus::{Across, Input, across};
 use cairn_crypto::{Certificate, MessageFault, VerifiedCertificate};
-use cairn_p2p::{HotEvent, MeshMessage};
+use cairn_p2p::{HotEvent, MeshMessage, MessageKind};
 use cairn_types::{Address, BlockCert, Epoch, Message, Status, ValidatorIndex, View, decode};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::consensus_loop::{KEY_RUNS_ELSEWHERE, outbound};
 use super::context::Context;
 use super::epoch::EpochInForce;
+use super::presence;
 use super::serve;
 use super::task::{Job, Source};
 use super::wire::Found;
@@ -41,6 +42,7 @@ pub(crate) async fn run(
                 tracing::info!(validator = %address, "link is up");
                 // The loops are gone only when the node stops.
                 let _ = context.jobs.send(Job::Connected(Source::Validator(address))).await;
+                presence::on_connected(&context, &address);
                 if let Some(index) = context.epoch().set.index_of(&address) {
                     let _ = context.inputs.send(Input::Connected(index)).await;
                 }
@@ -74,6 +76,9 @@ pub(crate) async fn run(
 
 /// Decodes and verifies one message and feeds what it yields.
 fn receive(context: &Context, message: &MeshMessage) {
+    if message.kind == MessageKind::Presence {
+        return presence::receive(context, message).unwrap_or_else(|error| blame(context, message, &error));
+    }
     let decoded: Message = match decode(&message.body) {
         Ok(decoded) => decoded,
         Err(error) => return blame(context, message, &error),

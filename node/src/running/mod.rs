@@ -17,6 +17,7 @@ mod network;
 mod notary;
 mod opening;
 mod pending;
+mod presence;
 mod reads;
 mod rehearsal;
 mod serve;
@@ -165,6 +166,7 @@ fn start(
         uncommitted: uncommitted::Uncommitted::default(),
         waiters: waiters::Waiters::default(),
         position: Position::default(),
+        presence: presence::Presence::new()?,
         recent: Context::recent_blocks(),
         final_height: watch::Sender::new(height),
         pool_changed: Notify::new(),
