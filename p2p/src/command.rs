@@ -186,6 +186,11 @@ impl Handle {
         self.links.send_to(to, message)
     }
 
+    /// Queues a message for every process that holds a validator's key: on each of its links. Never waits.
+    pub fn send_to_each_link(&self, to: &Address, message: &Outbound) {
+        self.links.send_to_each_link(to, message);
+    }
+
     /// The validators that have a link now.
     pub fn linked(&self) -> Vec<Address> {
         self.links.addresses()

@@ -11,10 +11,11 @@ use crate::message::{Outbound, Plane};
 use crate::metrics::{DropReason, Metrics};
 use crate::queue::Queues;
 
-/// One link per validator: the one used for sending. Bounded by the validator sets admitted to the mesh.
+/// The links to each validator, at least one, the one used for sending last. Bounded by the validator sets admitted to
+/// the mesh, and by the links kept to each.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
-    active: Arc<RwLock<HashMap<Address, Arc<Queues>>>>,
+    active: Arc<RwLock<HashMap<Address, Vec<Arc<Queues>>>>>,
     metrics: Metrics,
 }
 
@@ -23,14 +24,18 @@ impl Links {
         Self { active: Arc::default(), metrics }
     }
 
-    /// Sends to `address` over the link with these queues from now on.
-    pub(crate) fn set(&self, address: Address, queues: Arc<Queues>) {
+    /// From now on these are the links to `address`, and it is sent to over the last one. None at all: it is forgotten.
+    pub(crate) fn set(&self, address: Address, links: Vec<Arc<Queues>>) {
         let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
-        active.insert(address, queues);
+        if links.is_empty() {
+            active.remove(&address);
+        } else {
+            active.insert(address, links);
+        }
         self.metrics.validators_linked(active.len());
     }
 
-    /// Forgets the link to `address`.
+    /// Forgets the links to `address`.
     pub(crate) fn remove(&self, address: &Address) {
         let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
         active.remove(address);
@@ -44,14 +49,22 @@ impl Links {
     pub(crate) fn broadcast(&self, message: &Outbound) {
         let Some(frame) = self.encode(message) else { return };
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        for queues in active.values() {
+        for queues in active.values().filter_map(|links| links.last()) {
+            queues.push(message.plane, frame.clone());
+        }
+    }
+
+    /// Sends over every link to `to`, since more than one process may hold its key.
+    pub(crate) fn send_to_each_link(&self, to: &Address, message: &Outbound) {
+        let Some(frame) = self.encode(message) else { return };
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        for queues in active.get(to).into_iter().flatten() {
             queues.push(message.plane, frame.clone());
         }
     }
 
     pub(crate) fn send_to(&self, to: &Address, message: &Outbound) -> bool {
-        let queues = self.active.read().unwrap_or_else(PoisonError::into_inner).get(to).cloned();
-        match (queues, self.encode(message)) {
+        match (self.sending(to), self.encode(message)) {
             (Some(queues), Some(frame)) => queues.push(message.plane, frame),
             (None, Some(_)) => {
                 self.metrics.dropped(message.plane, DropReason::Unlinked, 1);
@@ -63,13 +76,17 @@ impl Links {
 
     /// Bytes waiting for `address`, both planes.
     pub(crate) fn queued_bytes(&self, address: &Address) -> usize {
-        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        active.get(address).map_or(0, |queues| Plane::ALL.iter().map(|plane| queues.bytes(*plane)).sum())
+        self.sending(address).map_or(0, |queues| Plane::ALL.iter().map(|plane| queues.bytes(*plane)).sum())
+    }
+
+    /// The link that is used for sending to `to`.
+    fn sending(&self, to: &Address) -> Option<Arc<Queues>> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).get(to)?.last().cloned()
     }
 
     #[cfg(test)]
     pub(crate) fn queues(&self, to: &Address) -> Option<Arc<Queues>> {
-        self.active.read().unwrap_or_else(PoisonError::into_inner).get(to).cloned()
+        self.sending(to)
     }
 
     #[cfg(test)]

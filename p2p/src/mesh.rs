@@ -374,12 +374,12 @@ impl Mesh {
         let behaviour = self.swarm.behaviour_mut();
         behaviour.gate.exempt(connection);
         behaviour.link.admit(peer, connection, Admission { address, queues: Arc::clone(&queues), lanes });
-        self.links.set(address, Arc::clone(&queues));
         let links = self.linked.entry(address).or_default();
         if links.is_empty() {
             self.pending.push_back(HotEvent::Connected { address });
         }
         links.push(Link { connection, peer, endpoint, queues });
+        self.links.set(address, links.iter().map(|link| Arc::clone(&link.queues)).collect());
         if links.len() > LINKS_PER_VALIDATOR_MAX
             && let Some(oldest) = links.first()
         {
@@ -392,16 +392,13 @@ impl Mesh {
         let found = self.linked.iter_mut().find_map(|(address, links)| {
             let place = links.iter().position(|link| link.connection == connection)?;
             links.remove(place);
-            Some((*address, links.last().map(|link| Arc::clone(&link.queues))))
+            self.links.set(*address, links.iter().map(|link| Arc::clone(&link.queues)).collect());
+            Some((*address, links.is_empty()))
         });
         let lost = match found {
-            Some((address, Some(queues))) => {
-                self.links.set(address, queues);
-                None
-            }
-            Some((address, None)) => {
+            Some((_, false)) => None,
+            Some((address, true)) => {
                 self.linked.remove(&address);
-                self.links.remove(&address);
                 self.pending.push_back(HotEvent::Disconnected { address });
                 Some(address)
             }

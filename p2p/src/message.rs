@@ -44,11 +44,13 @@ pub enum MessageKind {
     EpochProof,
     /// A proposal that names its transactions.
     CompactProposal,
+    /// Whether a validator's key is in use by another process.
+    Presence,
 }
 
 impl MessageKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Proposal,
         Self::Vote,
         Self::CommitVote,
@@ -60,6 +62,7 @@ impl MessageKind {
         Self::Transactions,
         Self::EpochProof,
         Self::CompactProposal,
+        Self::Presence,
     ];
 
     /// The kind of a consensus message.
@@ -91,6 +94,7 @@ impl MessageKind {
             Self::Transactions => 9,
             Self::EpochProof => 10,
             Self::CompactProposal => 11,
+            Self::Presence => 12,
         }
     }
 
@@ -113,6 +117,7 @@ impl MessageKind {
             Self::Transactions => "transactions",
             Self::EpochProof => "epoch_proof",
             Self::CompactProposal => "compact_proposal",
+            Self::Presence => "presence",
         }
     }
 }

@@ -23,6 +23,7 @@ use super::context::Context;
 use super::epoch::EpochInForce;
 use super::keys::Signer;
 use super::opening::open_journal;
+use super::presence;
 use super::stages::Moment;
 use super::task::{Job, Task};
 use super::timers::Timers;
@@ -98,11 +99,12 @@ impl ConsensusLoop {
     }
 
     /// Runs until shutdown. A failure of the journal or a contradiction in the chain stops the node.
-    /// A key that has signed before first listens for `silence`: if it is heard signing, it runs elsewhere.
+    /// A key that has signed before first listens for `silence`: if it is heard signing, or answers, it runs elsewhere.
     pub(crate) async fn run(mut self, silence: Duration) {
         tokio::select! {
+            biased;
             () = self.context.shutdown.cancelled() => return,
-            () = tokio::time::sleep(silence) => {}
+            () = presence::listen(&self.context, silence) => {}
         }
         self.context.position.set_started();
         if let Err(why) = self.turns().await {

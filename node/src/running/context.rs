@@ -23,6 +23,7 @@ use super::epoch::{EpochInForce, InForce};
 use super::keys::ValidatorKeys;
 use super::metrics::NodeMetrics;
 use super::pending::Pending;
+use super::presence::Presence;
 use super::rehearsal::Disaster;
 use super::stages::Stages;
 use super::task::{Job, Task};
@@ -187,6 +188,8 @@ pub(crate) struct Context {
     pub(crate) waiters: Waiters,
     pub(crate) turns: Turns,
     pub(crate) position: Position,
+    /// Other processes with this node's validator key.
+    pub(crate) presence: Presence,
     pub(crate) recent: Mutex<LruCache<BlockId, Found>>,
     pub(crate) final_height: watch::Sender<Height>,
     /// The pool may have become interesting, or boring, for consensus.

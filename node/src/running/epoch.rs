@@ -75,6 +75,11 @@ impl EpochInForce {
         self.set.epoch()
     }
 
+    /// The power of those among `validators` that belong to it. Each is to be named once.
+    pub(crate) fn power_of<'a>(&self, validators: impl Iterator<Item = &'a Address>) -> u64 {
+        validators.filter_map(|address| self.set.index_of(address)).map(|index| self.set.power(index)).sum()
+    }
+
     /// What a replica of it is made of.
     pub(crate) fn replica_config(&self, chain: ChainId) -> ReplicaConfig {
         ReplicaConfig {

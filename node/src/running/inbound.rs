@@ -15,6 +15,7 @@ use super::compact;
 use super::consensus_loop::{KEY_RUNS_ELSEWHERE, outbound};
 use super::context::Context;
 use super::epoch::EpochInForce;
+use super::presence;
 use super::serve;
 use super::stages::Moment;
 use super::task::{Job, Source};
@@ -42,6 +43,7 @@ pub(crate) async fn run(context: Arc<Context>, mut events: mpsc::Receiver<HotEve
                 tracing::info!(validator = %address, "link is up");
                 // The loops are gone only when the node stops.
                 let _ = context.jobs.send(Job::Connected(Source::Validator(address))).await;
+                presence::on_connected(&context, &address);
                 if let Some(index) = context.epoch().set.index_of(&address) {
                     let _ = context.inputs.send(Input::Connected(index)).await;
                 }
@@ -75,14 +77,18 @@ pub(crate) async fn run(context: Arc<Context>, mut events: mpsc::Receiver<HotEve
 
 /// Decodes and verifies one message and feeds what it yields.
 fn receive(context: &Arc<Context>, message: &MeshMessage) {
-    if message.kind == MessageKind::CompactProposal {
-        return match compact::shell(&message.body) {
-            Ok((compact, shell)) => receive_decoded(context, message, shell, Some(compact)),
-            Err(error) => blame(context, message, &error),
-        };
-    }
-    match decode(&message.body) {
-        Ok(decoded) => receive_decoded(context, message, decoded, None),
+    let decoded = match message.kind {
+        MessageKind::Presence => {
+            return presence::receive(context, message)
+                .unwrap_or_else(|error| blame(context, message, &error));
+        }
+        MessageKind::CompactProposal => {
+            compact::shell(&message.body).map(|(compact, shell)| (shell, Some(compact)))
+        }
+        _ => decode(&message.body).map(|decoded| (decoded, None)),
+    };
+    match decoded {
+        Ok((decoded, compact)) => receive_decoded(context, message, decoded, compact),
         Err(error) => blame(context, message, &error),
     }
 }

@@ -19,6 +19,7 @@ mod network;
 mod notary;
 mod opening;
 mod pending;
+mod presence;
 mod reads;
 mod rehearsal;
 mod serve;
@@ -196,6 +197,7 @@ fn start(
         drain: admission::Drain::new(std::time::Instant::now()),
         waiters: waiters::Waiters::default(),
         position: Position::new(height, signed.as_ref()),
+        presence: presence::Presence::new()?,
         recent: Context::recent_blocks(),
         final_height: watch::Sender::new(height),
         pool_changed: Notify::new(),

@@ -35,19 +35,61 @@ fn start_copy(home: &Path) -> Child {
     command.stdout(Stdio::null()).stderr(log).spawn().expect("the program runs")
 }
 
-/// Anchors through the others until the second signer ends; gives its exit code and what it said.
-async fn outcome(cluster: &mut Cluster, home: &Path, child: &mut Child) -> (Option<i32>, String) {
+/// Waits until a second signer ends, with an anchor through the others now and then unless all are `idle`; gives its
+/// exit code and what it said.
+async fn ending(cluster: &mut Cluster, home: &Path, child: &mut Child, idle: bool) -> (Option<i32>, String) {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         if let Some(status) = child.try_wait().unwrap() {
             return (status.code(), fs::read_to_string(home.join("second.log")).unwrap());
         }
-        cluster.anchor(0).await;
+        if !idle {
+            cluster.anchor(0).await;
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     child.kill().unwrap();
     child.wait().unwrap();
     panic!("it signed on: {}", fs::read_to_string(home.join("second.log")).unwrap());
+}
+
+/// A copy of a running validator's home, without the keys by which the networks know the machine unless `whole`, is
+/// started beside it and refuses; the first process goes on.
+async fn a_copy_refuses(whole: bool, idle: bool) {
+    let mut cluster = Cluster::start(4).await;
+    cluster.anchor(3).await;
+    let home = cluster.network.layout().node(3).home;
+    let second = home.with_file_name("second");
+    copy(&home, &second);
+    if !whole {
+        for key in ["mesh.key", "public.key"] {
+            fs::remove_file(second.join("keys").join(key)).unwrap();
+        }
+    }
+    let before = fs::read(second.join("sign").join("safety")).unwrap();
+    let mut child = start_copy(&second);
+    let (code, said) = ending(&mut cluster, &second, &mut child, idle).await;
+    assert_eq!(code, Some(90), "{said}");
+    assert!(said.contains("signs in another process too") && !said.contains("panicked"), "{said}");
+    assert_eq!(fs::read(second.join("sign").join("safety")).unwrap(), before, "the copy signed something");
+    assert!(cluster.network.pid(3).is_some(), "the first process has stopped");
+    cluster.anchor(3).await;
+    cluster.check().await;
+}
+
+#[tokio::test]
+async fn a_second_process_on_another_machine_refuses_with_code_90() {
+    a_copy_refuses(false, false).await;
+}
+
+#[tokio::test]
+async fn a_second_process_refuses_on_an_idle_network_too() {
+    a_copy_refuses(false, true).await;
+}
+
+#[tokio::test]
+async fn a_second_process_with_the_same_machine_keys_refuses() {
+    a_copy_refuses(true, true).await;
 }
 
 #[tokio::test]
@@ -69,7 +111,7 @@ async fn a_journal_restored_from_a_backup_stops_with_code_90() {
     fs::remove_dir_all(home.join("sign")).unwrap();
     copy(&backup, &home.join("sign"));
     let mut child = start_copy(&home);
-    let (code, said) = outcome(&mut cluster, &home, &mut child).await;
+    let (code, said) = ending(&mut cluster, &home, &mut child, false).await;
     assert_eq!(code, Some(90), "{said}");
     assert!(said.contains("restored from a backup") && !said.contains("panicked"), "{said}");
     cluster.anchor(0).await;
