@@ -252,10 +252,15 @@ impl Backend for NodeBackend {
             if let Some(landed) = reads::final_tx(&self.context, &tx)? {
                 return Ok(Some(landed));
             }
-            match tokio::time::timeout(timeout, news).await {
-                Ok(Ok(Ok(()))) => reads::final_tx(&self.context, &tx),
-                Ok(Ok(Err(fault))) => Err(fault),
-                Ok(Err(_)) | Err(_) => Ok(None),
+            tokio::select! {
+                biased; // what has become final is told, also while the node stops
+                news = news => match news {
+                    Ok(Ok(())) => reads::final_tx(&self.context, &tx),
+                    Ok(Err(fault)) => Err(fault),
+                    Err(_) => Ok(None),
+                },
+                () = tokio::time::sleep(timeout) => Ok(None),
+                () = self.context.shutdown.cancelled() => Ok(None),
             }
         })
     }

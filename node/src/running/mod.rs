@@ -96,8 +96,13 @@ pub(crate) fn run(home: Home, config: Config, rehearsal: Option<Rehearsal>) -> a
     let running = start(&home, &config, opened, disaster, &networks, &mut registry)?;
     let notary = notary::Notary::open(&home, &running.context);
     let served = notary.and_then(|notary| serve(&config, &running, notary, registry, &interfaces));
-    let outcome = served.and_then(|bound| networks.block_on(until_stopped(&running.context, bound)));
+    let outcome =
+        served.and_then(|bound| networks.block_on(until_stopped(&running.context, &bound)).map(|()| bound));
     running.context.shutdown.cancel();
+    let outcome = outcome.map(|bound| {
+        // Callers get the answers that they wait for; those of a transaction that caused the stop, too.
+        let _ = interfaces.block_on(async { tokio::time::timeout(CLOSING_MAX, bound.finished()).await });
+    });
     // Networking may have ended by itself.
     let _ = networks.block_on(running.context.net.send(Command::Shutdown));
     interfaces.shutdown_timeout(CLOSING_MAX);
@@ -348,7 +353,7 @@ fn serve(
 }
 
 /// Waits for a signal or for a loop to stop the node.
-async fn until_stopped(context: &Context, bound: cairn_rpc::Bound) -> anyhow::Result<()> {
+async fn until_stopped(context: &Context, bound: &cairn_rpc::Bound) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(
