@@ -328,7 +328,7 @@ impl Cluster {
         match packet {
             Packet::Message(sealed) => self.hear(node, from, &sealed),
             Packet::Transactions(list, _) => self.receive_transactions(node, &list),
-            Packet::Ask(asked) => self.serve(node, from, asked),
+            Packet::Ask(asked) => self.serve(node, from, *asked),
             Packet::Reply(reply) => self.answered(node, from, &reply),
             Packet::Announcement(news) => self.announced(node, from, &news.0, Arc::clone(&news.1)),
         }

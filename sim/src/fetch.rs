@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_catchup::{
-    Answer, Claim, Entry, Failure, Input as Told, Judge, Output, Position, Question, RequestId, check_range,
+    Answer, Claim, Entry, Failure, Input as Told, Judge, Output, Position, Proof, Question, RequestId,
+    check_range,
 };
 use cairn_consensus::Input;
 use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, Header, Height, Message, ValidatorIndex};
@@ -109,11 +110,13 @@ impl Cluster {
         match output {
             Output::Ask { peer, request, question } => {
                 let incarnation = self.nodes[node].incarnation;
-                self.send(node, peer, Packet::Ask(Asked { request, question, incarnation }));
+                let asked = Rc::new(Asked { request, question, incarnation });
+                self.send(node, peer, Packet::Ask(asked));
                 // A lost message stands for a connection that broke, which its user is told of.
                 self.plan(self.now + UNANSWERED_AFTER_US, Event::Unanswered { node, incarnation, request });
             }
-            Output::Apply(blocks) => self.apply(node, &blocks),
+            // The simulated network stays in one epoch.
+            Output::Apply { blocks, end: _ } => self.apply(node, &blocks),
             Output::Punish { peer, why } => {
                 self.record.refused += 1;
                 if self.nodes[node].honest && self.nodes[peer].honest {
@@ -252,13 +255,13 @@ impl Cluster {
             (Question::Tip, Body::Tip(claim)) => Told::Answer { request, answer: Answer::Tip(*claim) },
             (Question::Range { from, count }, Body::Range(entries)) => {
                 let bytes = usize::try_from(reply.bytes).unwrap_or(usize::MAX);
-                let mut judge = |_: &Header, certificate: &Arc<CommitCert>| match self
-                    .world
-                    .verifier
-                    .commit_cert(&self.world.set, Arc::clone(certificate))
-                {
-                    Ok(_) => Judge::Good,
-                    Err(fault) => Judge::Bad(fault.to_string()),
+                let (verifier, set) = (&self.world.verifier, &self.world.set);
+                let mut judge = |_: &Header, proof: Proof<'_>| {
+                    let verified = match proof {
+                        Proof::Certificate(it) => verifier.commit_cert(set, Arc::clone(it)).map(drop),
+                        Proof::End(it) => verifier.epoch_proof(set, Arc::clone(it)).map(drop),
+                    };
+                    verified.map_or_else(|fault| Judge::Bad(fault.to_string()), |()| Judge::Good)
                 };
                 match check_range(from, count, entries.clone(), bytes, &mut judge) {
                     Ok(range) => Told::Answer { request, answer: Answer::Range(range) },

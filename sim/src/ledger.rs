@@ -246,7 +246,7 @@ impl Ledger {
         let heights = (from.get()..).take(count);
         heights
             .map_while(|height| self.at(disk, Height::new(height)))
-            .map(|(block, certificate)| Entry { block, certificate })
+            .map(|(block, certificate)| Entry { block, certificate, end: None })
             .collect()
     }
 

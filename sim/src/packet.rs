@@ -30,7 +30,7 @@ pub(crate) enum Packet {
     /// A client's transactions, on their way to the leaders and everyone else.
     Transactions(Rc<Vec<Arc<SignedTransaction>>>, u64),
     /// A question of whoever lacks blocks.
-    Ask(Asked),
+    Ask(Rc<Asked>),
     /// Its answer.
     Reply(Rc<Reply>),
     /// News of a final block, for those outside the mesh.
