@@ -21,9 +21,6 @@ use crate::trace::Trace;
 use crate::transcript::Transcript;
 use crate::world::{START_MS, World};
 
-/// How often a follower asks where the chain stands.
-const POLL_EVERY_US: u64 = 2_000_000;
-
 /// Everything of a run.
 pub(crate) struct Cluster {
     pub(crate) manifest: Manifest,
@@ -135,10 +132,6 @@ impl Cluster {
         }
         self.look_at_recovery(node);
         self.network.reset(node, now);
-        if self.nodes[node].me.is_none() {
-            let incarnation = self.nodes[node].incarnation;
-            self.plan(now + POLL_EVERY_US, Event::Poll { node, incarnation });
-        }
         self.wake(node);
         for other in 0..self.nodes.len() {
             self.connect(node, other);
@@ -165,7 +158,7 @@ impl Cluster {
         let name = self.name(node);
         self.note(|| format!("{name} crashes, unsynced writes: {unsynced:?}"));
         self.record.crashes += 1;
-        self.nodes[node].stop();
+        self.stop(node);
         let Node { disk, .. } = &mut self.nodes[node];
         disk.crash(unsynced, &mut self.rng);
     }
@@ -174,7 +167,17 @@ impl Cluster {
     pub(crate) fn halt(&mut self, node: usize, why: &str) {
         let name = self.name(node);
         self.note(|| format!("{name} stops: {why}"));
+        self.stop(node);
+    }
+
+    /// The process is gone, and everyone's connections to it.
+    pub(crate) fn stop(&mut self, node: usize) {
         self.nodes[node].stop();
+        for other in 0..self.nodes.len() {
+            if self.nodes[other].live.as_mut().is_some_and(|live| live.linked.remove(&node)) {
+                self.told(other, cairn_catchup::Input::Gone { peer: node });
+            }
+        }
     }
 
     /// Runs until nothing is left, `deadline`, a violation, or `done`. True when `done`.
@@ -232,12 +235,8 @@ impl Cluster {
             Event::CheckLater { node, task, .. } => self.plan_task(node, *task),
             Event::SyncState { node, .. } => self.sync_state(node),
             Event::Forward { node, .. } => self.forward(node),
-            Event::FetchAgain { node, id, attempt, .. } => self.fetch_again(node, id, attempt),
-            Event::RangeAgain { node, attempt, .. } => self.range_again(node, attempt),
-            Event::Poll { node, incarnation } => {
-                self.poll(node);
-                self.plan(self.now + POLL_EVERY_US, Event::Poll { node, incarnation });
-            }
+            Event::Tick { node, .. } => self.tick(node),
+            Event::Unanswered { node, request, .. } => self.unanswered(node, request),
             Event::Misbehave { node } => self.misbehave(node),
             Event::Late { from, to, packet } => self.send_now(from, to, packet),
             Event::Begin { perturbation } => self.begin(perturbation),
@@ -275,6 +274,12 @@ impl Cluster {
             return;
         }
         for (at, peer) in [(a, b), (b, a)] {
+            let fresh = self.nodes[at].live.as_mut().is_some_and(|live| live.linked.insert(peer));
+            if fresh {
+                // Validators ask each other for blocks over the mesh; where a chain stands is asked outside of it.
+                let polled = self.nodes[at].me.is_none() || self.nodes[peer].me.is_none();
+                self.told(at, cairn_catchup::Input::Connected { peer, polled });
+            }
             if let (Some(_), Some(index)) = (self.nodes[at].me, self.nodes[peer].me)
                 && self.nodes[at].me != Some(index)
             {

@@ -201,7 +201,7 @@ impl Cluster {
                 self.plan_task(node, Task::Check { block, lag_exponent });
             }
             Action::FetchBlock { id, from } => self.fetch(node, id, &from),
-            Action::CatchUp(goal) => self.catch_up(node, goal.to, Some(goal.certificate)),
+            Action::CatchUp(goal) => self.catch_up(node, goal.to, None),
             Action::SetTimer { timer, after } => {
                 if let Some(live) = self.nodes[node].live.as_mut() {
                     live.timers.insert(timer.kind, timer.generation);
@@ -298,7 +298,8 @@ impl Cluster {
         let cpu = self.manifest.cpu;
         let Some(live) = self.nodes[to].live.as_mut() else { return };
         let fresh = match &packet {
-            Packet::Message(sealed) | Packet::FoundProposal(sealed) => live.unknown(&sealed.signatures),
+            Packet::Message(sealed) => live.unknown(&sealed.signatures),
+            Packet::Reply(reply) => reply.proposal().map_or(0, |sealed| live.unknown(&sealed.signatures)),
             Packet::Transactions(list, _) if cpu.verify.0 > 0 => {
                 let known =
                     |tx: &&Arc<cairn_types::SignedTransaction>| !live.pool.contains(&tx.transaction.id());
@@ -326,13 +327,10 @@ impl Cluster {
     pub(crate) fn checked(&mut self, node: usize, from: usize, packet: Packet) {
         match packet {
             Packet::Message(sealed) => self.hear(node, from, &sealed),
-            Packet::FoundProposal(sealed) => self.found_proposal(node, from, &sealed),
             Packet::Transactions(list, _) => self.receive_transactions(node, &list),
-            Packet::Fetch(id) => self.serve_block(node, from, id),
-            Packet::Found(block, _) => self.found_block(node, from, block),
-            Packet::Range(height) => self.serve_range(node, from, height),
-            Packet::Blocks(blocks, _) => self.received_range(node, from, &blocks),
-            Packet::Announcement(news) => self.announced(node, &news.0, Arc::clone(&news.1)),
+            Packet::Ask(asked) => self.serve(node, from, *asked),
+            Packet::Reply(reply) => self.answered(node, from, &reply),
+            Packet::Announcement(news) => self.announced(node, from, &news.0, Arc::clone(&news.1)),
         }
     }
 

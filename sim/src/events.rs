@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use cairn_catchup::RequestId;
 use cairn_consensus::{Action, Input, Timer};
-use cairn_types::BlockId;
 
 use crate::executor::Task;
 use crate::packet::Packet;
@@ -36,12 +36,10 @@ pub(crate) enum Event {
     SyncState { node: usize, incarnation: u32 },
     /// Transactions that wait are passed on.
     Forward { node: usize, incarnation: u32 },
-    /// Nobody has answered with a block.
-    FetchAgain { node: usize, incarnation: u32, id: BlockId, attempt: u32 },
-    /// Nobody has answered with a range.
-    RangeAgain { node: usize, incarnation: u32, attempt: u32 },
-    /// A follower asks where the chain stands.
-    Poll { node: usize, incarnation: u32 },
+    /// Whoever catches up looks whether answers are due.
+    Tick { node: usize, incarnation: u32 },
+    /// A question has waited long enough.
+    Unanswered { node: usize, incarnation: u32, request: RequestId },
     /// A role's turn to misbehave by itself.
     Misbehave { node: usize },
     /// A role's message goes out late.
@@ -72,9 +70,8 @@ impl Event {
             Self::CheckLater { node, .. } => (7, *node),
             Self::SyncState { node, .. } => (8, *node),
             Self::Forward { node, .. } => (9, *node),
-            Self::FetchAgain { node, .. } => (10, *node),
-            Self::RangeAgain { node, .. } => (11, *node),
-            Self::Poll { node, .. } => (12, *node),
+            Self::Tick { node, .. } => (10, *node),
+            Self::Unanswered { node, .. } => (11, *node),
             Self::Misbehave { node } => (13, *node),
             Self::Late { from, .. } => (14, *from),
             Self::Begin { perturbation } => (15, *perturbation),
@@ -97,9 +94,8 @@ impl Event {
             | Self::CheckLater { incarnation, .. }
             | Self::SyncState { incarnation, .. }
             | Self::Forward { incarnation, .. }
-            | Self::FetchAgain { incarnation, .. }
-            | Self::RangeAgain { incarnation, .. }
-            | Self::Poll { incarnation, .. } => Some(*incarnation),
+            | Self::Tick { incarnation, .. }
+            | Self::Unanswered { incarnation, .. } => Some(*incarnation),
             _ => None,
         }
     }

@@ -193,6 +193,9 @@ impl Cluster {
         }
         self.look_at_bounds(node);
         self.tell_work(node);
+        if !fetched {
+            self.moved_on(node);
+        }
         Ok(())
     }
 

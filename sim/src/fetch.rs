@@ -1,11 +1,16 @@
-//! What a node fetches that it lacks: single blocks for its replica, and ranges of final blocks when it is far
-//! behind. Wrong or unasked answers cost the peer, never the node.
+//! What a node fetches that it lacks, decided by `cairn-catchup` as in a node; here are its questions and answers over
+//! the simulated links.
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use cairn_catchup::{
+    Answer, Claim, Entry, Failure, Input as Told, Judge, Output, Position, Proof, Question, RequestId,
+    check_range,
+};
 use cairn_consensus::Input;
-use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, Header, Height, ValidatorIndex, Verified};
+use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, Header, Height, Message, ValidatorIndex};
 
 use crate::cluster::Cluster;
 use crate::events::Event;
@@ -13,155 +18,157 @@ use crate::invariants::Invariant;
 use crate::node::Node;
 use crate::packet::{Packet, Sealed, block_bytes, range_bytes};
 
-/// Blocks in one range answer, at most.
-const RANGE_BLOCKS_MAX: usize = 512;
-/// Blocks being fetched at one moment, as in a node.
-const FETCHES_MAX: usize = 32;
-/// How long an answer may take before the next source is asked, microseconds.
-const ANSWER_WITHIN_US: u64 = 400_000;
-/// Sources asked before a fetch is given up; the replica asks again while it needs the block.
-const ATTEMPTS_MAX: u32 = 20;
+/// Bytes of blocks in one range answer, unless a single block has more, as in a node.
+const RANGE_BYTES_MAX: u64 = 3 << 20;
 
-/// A block that is being fetched.
-#[derive(Clone, Debug)]
-pub(crate) struct Fetching {
-    sources: Vec<usize>,
+/// When the network gives up on an answer, microseconds.
+const UNANSWERED_AFTER_US: u64 = 2_000_000;
+
+/// A question on its way, or its answer's address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) request: RequestId,
+    pub(crate) question: Question,
+    /// Of the asking process: an answer to an earlier one says nothing to it.
+    incarnation: u32,
 }
 
-/// A range that is being fetched.
+/// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct RangeSync {
-    goal: Height,
-    certificate: Option<Arc<CommitCert>>,
-    sources: Vec<usize>,
-    /// Attempts without a block.
-    idle: u32,
+pub(crate) struct Reply {
+    asked: Asked,
+    body: Body,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Tip(Claim),
+    Range(Vec<Entry>),
+    Block(Option<Arc<Block>>),
+    Proposal(Rc<Sealed>),
+}
+
+impl Reply {
+    /// Whether it answers for one block, which goes before ranges.
+    pub(crate) fn is_block(&self) -> bool {
+        matches!(self.asked.question, Question::Block(_))
+    }
+
+    /// The proposal inside, whose signatures a receiver checks.
+    pub(crate) fn proposal(&self) -> Option<&Rc<Sealed>> {
+        if let Body::Proposal(sealed) = &self.body { Some(sealed) } else { None }
+    }
+
+    /// The blocks inside.
+    pub(crate) fn blocks(&self) -> Vec<&Block> {
+        match &self.body {
+            Body::Range(entries) => entries.iter().map(|entry| entry.block.as_ref()).collect(),
+            Body::Block(block) => block.iter().map(AsRef::as_ref).collect(),
+            Body::Tip(_) | Body::Proposal(_) => Vec::new(),
+        }
+    }
 }
 
 impl Cluster {
-    /// The named validators first, then everyone else.
-    fn sources(&mut self, node: usize, named: &[ValidatorIndex]) -> Vec<usize> {
-        let mut sources: Vec<usize> =
-            named.iter().flat_map(|index| self.nodes_of(*index)).filter(|source| *source != node).collect();
-        let others = (0..self.nodes.len())
-            .map(|offset| (node + 1 + offset) % self.nodes.len())
-            .filter(|other| *other != node && !sources.contains(other));
-        let others: Vec<usize> = others.collect();
-        sources.extend(others);
-        sources
-    }
-
-    pub(crate) fn fetch(&mut self, node: usize, id: BlockId, from: &[ValidatorIndex]) {
-        let sources = self.sources(node, from);
+    /// Tells a node's machine something, and does what it asks for.
+    pub(crate) fn told(&mut self, node: usize, input: Told<usize>) {
+        let now = Duration::from_micros(self.now);
         let Some(live) = self.nodes[node].live.as_mut() else { return };
-        if live.fetching.len() >= FETCHES_MAX || live.fetching.contains_key(&id) {
-            return;
+        let outputs = live.catchup.step(now, input);
+        for output in outputs {
+            self.carry_out(node, output);
         }
-        live.fetching.insert(id, Fetching { sources });
-        self.fetch_again(node, id, 0);
+        self.plan_tick(node);
     }
 
-    pub(crate) fn fetch_again(&mut self, node: usize, id: BlockId, attempt: u32) {
+    fn plan_tick(&mut self, node: usize) {
         let (now, incarnation) = (self.now, self.nodes[node].incarnation);
         let Some(live) = self.nodes[node].live.as_mut() else { return };
-        let Some(fetching) = live.fetching.get(&id) else { return };
-        if attempt >= ATTEMPTS_MAX || fetching.sources.is_empty() {
-            live.fetching.remove(&id);
+        let patience = live.catchup.patience(Duration::from_micros(now));
+        let at = now + u64::try_from(patience.as_micros()).unwrap_or(u64::MAX / 4);
+        if live.tick_at > now && live.tick_at <= at {
             return;
         }
-        let source = fetching.sources[attempt as usize % fetching.sources.len()];
-        self.send(node, source, Packet::Fetch(id));
-        self.plan(now + ANSWER_WITHIN_US, Event::FetchAgain { node, incarnation, id, attempt: attempt + 1 });
+        live.tick_at = at;
+        self.plan(at, Event::Tick { node, incarnation });
     }
 
-    pub(crate) fn serve_block(&mut self, node: usize, from: usize, id: BlockId) {
-        let Node { live: Some(live), disk, .. } = &self.nodes[node] else { return };
-        let packet = match live.replica.proposal_for(&id) {
-            Some(proposal) => {
-                let message = cairn_types::Message::Proposal(proposal.clone());
-                Some(Packet::FoundProposal(Sealed::new(&self.world, message, self.manifest.cpu.verify.0 > 0)))
+    pub(crate) fn tick(&mut self, node: usize) {
+        // A pause may have held it up.
+        if self.nodes[node].live.as_ref().is_some_and(|live| live.tick_at <= self.now) {
+            self.told(node, Told::Tick);
+        }
+    }
+
+    /// No answer came; the machine knows whether one still could.
+    pub(crate) fn unanswered(&mut self, node: usize, request: RequestId) {
+        self.told(node, Told::Failed { request, failure: Failure::Refused });
+    }
+
+    fn carry_out(&mut self, node: usize, output: Output<usize>) {
+        match output {
+            Output::Ask { peer, request, question } => {
+                let incarnation = self.nodes[node].incarnation;
+                let asked = Rc::new(Asked { request, question, incarnation });
+                self.send(node, peer, Packet::Ask(asked));
+                // A lost message stands for a connection that broke, which its user is told of.
+                self.plan(self.now + UNANSWERED_AFTER_US, Event::Unanswered { node, incarnation, request });
             }
-            None => {
-                let block = live.replica.block(&id).cloned().or_else(|| live.ledger.block(disk, &id));
-                block.map(|block| {
-                    let bytes = block_bytes(&self.world, &block);
-                    Packet::Found(block, bytes)
-                })
+            // The simulated network stays in one epoch.
+            Output::Apply { blocks, end: _ } => self.apply(node, &blocks),
+            Output::Punish { peer, why } => {
+                self.record.refused += 1;
+                if self.nodes[node].honest && self.nodes[peer].honest {
+                    let what = format!("{} punishes {}: {why}", self.name(node), self.name(peer));
+                    self.violate(Invariant::NoFalseBlame, what);
+                }
             }
+            Output::Behind(_) => {}
+            Output::Fork { height, committed, parent } => {
+                if self.nodes[node].honest {
+                    let what = format!(
+                        "{} has {committed} below height {height}, where a final block has parent {parent}",
+                        self.name(node)
+                    );
+                    self.violate(Invariant::OneBlock, what);
+                }
+            }
+        }
+    }
+
+    /// Makes fetched blocks final, and tells machine and replica.
+    fn apply(&mut self, node: usize, blocks: &[CertifiedBlock]) {
+        if let Err(error) = self.commit(node, blocks, true) {
+            if self.nodes[node].disk_full {
+                return self.halt(node, &format!("the state cannot be written: {error}"));
+            }
+            let what = format!("{} cannot apply final blocks: {error}", self.name(node));
+            return self.violate(Invariant::NoFalseBlame, what);
+        }
+        let tip = self.position(node);
+        self.told(node, Told::Committed { tip, applied: true });
+        self.tell_committed(node);
+    }
+
+    fn position(&self, node: usize) -> Position {
+        let Node { live: Some(live), disk, .. } = &self.nodes[node] else {
+            return Position { height: Height::ZERO, id: self.world.root.id() };
         };
-        if let Some(packet) = packet {
-            self.send(node, from, packet);
-        }
+        let (id, header) = live.ledger.tip(&self.world, disk);
+        Position { height: header.height, id }
     }
 
-    pub(crate) fn found_proposal(&mut self, node: usize, from: usize, sealed: &Rc<Sealed>) {
-        let cairn_types::Message::Proposal(proposal) = &sealed.message else { return };
-        let block = Arc::clone(&proposal.block);
-        match (&sealed.fault, sealed.inputs.last()) {
-            (None, Some(input)) if self.asked_for(node, &block) => {
-                self.hand(node, Some(from), input.clone());
-            }
-            _ => self.found_block(node, from, block),
-        }
-    }
-
-    pub(crate) fn found_block(&mut self, node: usize, from: usize, block: Arc<Block>) {
-        if self.asked_for(node, &block) {
-            self.hand(node, Some(from), Input::BlockFetched { block });
-        }
-    }
-
-    fn asked_for(&mut self, node: usize, block: &Block) -> bool {
-        let Some(live) = self.nodes[node].live.as_mut() else { return false };
-        block.matches_tx_root() && live.fetching.remove(&block.id()).is_some()
-    }
-
-    /// Fetches final blocks up to `goal`, one range after another. One at a time.
-    pub(crate) fn catch_up(&mut self, node: usize, goal: Height, certificate: Option<Arc<CommitCert>>) {
-        let height = self.height_of(node);
-        let sources = self.sources(node, &[]);
-        let Some(live) = self.nodes[node].live.as_mut() else { return };
-        if let Some(syncing) = live.syncing.as_mut() {
-            syncing.goal = syncing.goal.max(goal);
-            return;
-        }
-        live.syncing = Some(RangeSync { goal, certificate, sources, idle: 0 });
-        if height >= goal {
-            return self.end_range(node);
-        }
-        self.range_again(node, 0);
-    }
-
-    pub(crate) fn range_again(&mut self, node: usize, attempt: u32) {
-        let from = self.height_of(node).next();
-        let (now, incarnation) = (self.now, self.nodes[node].incarnation);
-        let Some(live) = self.nodes[node].live.as_mut() else { return };
-        let Some(syncing) = live.syncing.as_mut() else { return };
-        if attempt < syncing.idle {
-            return; // an answer came meanwhile
-        }
-        syncing.idle = attempt + 1;
-        if from > syncing.goal || attempt >= ATTEMPTS_MAX || syncing.sources.is_empty() {
-            return self.end_range(node);
-        }
-        let source = syncing.sources[attempt as usize % syncing.sources.len()];
-        self.send(node, source, Packet::Range(from));
-        let attempt = attempt + 1;
-        self.plan(now + ANSWER_WITHIN_US, Event::RangeAgain { node, incarnation, attempt });
+    /// The state has moved on by the replica's own commits.
+    pub(crate) fn moved_on(&mut self, node: usize) {
+        let tip = self.position(node);
+        self.told(node, Told::Committed { tip, applied: false });
     }
 
     /// Tells the replica how far the state is.
-    fn end_range(&mut self, node: usize) {
-        let Node { live: Some(live), disk, .. } = &mut self.nodes[node] else { return };
-        let syncing = live.syncing.take();
-        let Some((header, own)) = live.ledger.newest_final(disk) else { return };
-        let given =
-            syncing.and_then(|syncing| syncing.certificate).filter(|given| given.block == header.id());
-        let certificate = given.unwrap_or(own);
-        self.tell_committed(node, header, certificate);
-    }
-
-    fn tell_committed(&mut self, node: usize, header: Header, certificate: Arc<CommitCert>) {
+    fn tell_committed(&mut self, node: usize) {
+        let Node { live: Some(live), disk, .. } = &self.nodes[node] else { return };
+        let Some((header, certificate)) = live.ledger.newest_final(disk) else { return };
         match self.world.verifier.commit_cert(&self.world.set, certificate) {
             Ok(certificate) => self.hand(node, None, Input::Committed { header, certificate }),
             Err(fault) => {
@@ -172,72 +179,127 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn serve_range(&mut self, node: usize, from: usize, height: Height) {
-        let Node { live: Some(live), disk, .. } = &self.nodes[node] else { return };
-        let blocks = live.ledger.range(disk, height, RANGE_BLOCKS_MAX);
-        if !blocks.is_empty() {
-            let bytes = range_bytes(&self.world, &blocks);
-            self.send(node, from, Packet::Blocks(Rc::new(blocks), bytes));
-        }
+    /// The replica lacks a block.
+    pub(crate) fn fetch(&mut self, node: usize, block: BlockId, from: &[ValidatorIndex]) {
+        let from: Vec<usize> =
+            from.iter().flat_map(|index| self.nodes_of(*index)).filter(|source| *source != node).collect();
+        self.told(node, Told::Want { block, from });
     }
 
-    /// Checks that blocks follow the tip by hash and are final, applies them, and asks for more.
-    pub(crate) fn received_range(&mut self, node: usize, from: usize, blocks: &[CertifiedBlock]) {
-        let Node { live: Some(live), disk, .. } = &self.nodes[node] else { return };
-        if live.syncing.is_none() || live.executing_until > self.now {
-            return;
+    /// The replica knows of a final block that is far above what it holds.
+    pub(crate) fn catch_up(&mut self, node: usize, height: Height, by: Option<usize>) {
+        if self.height_of(node) >= height {
+            return self.tell_committed(node);
         }
-        let (mut parent, tip) = live.ledger.tip(&self.world, disk);
-        let mut height = tip.height;
-        let fresh: Vec<CertifiedBlock> =
-            blocks.iter().filter(|it| it.block.header().height > tip.height).cloned().collect();
-        for it in &fresh {
-            let header = it.block.header();
-            let follows = header.parent == parent && header.height.follows(height);
-            if !follows || !it.block.matches_tx_root() || !self.certified(it) {
-                return self.record.refused += u64::from(!self.nodes[from].honest);
-            }
-            (parent, height) = (it.block.id(), header.height);
-        }
-        let Some(last) = fresh.last().filter(|last| last.certificate.block == last.block.id()) else {
-            return;
-        };
-        let (header, certificate) = (last.block.header().clone(), Arc::clone(&last.certificate));
-        if let Err(error) = self.commit(node, &fresh, true) {
-            let what = format!("{} cannot apply final blocks: {error}", self.name(node));
-            return self.violate(Invariant::NoFalseBlame, what);
-        }
-        self.tell_committed(node, header, certificate);
-        if let Some(syncing) = self.nodes[node].live.as_mut().and_then(|live| live.syncing.as_mut()) {
-            syncing.idle = 0;
-            self.range_again(node, 0);
-        }
-    }
-
-    fn certified(&self, it: &CertifiedBlock) -> bool {
-        let certificate = Arc::clone(&it.certificate);
-        let verified: Result<Verified<Arc<CommitCert>>, _> =
-            self.world.verifier.commit_cert(&self.world.set, certificate);
-        verified.is_ok()
+        self.told(node, Told::Proven { height, by });
     }
 
     /// News of a final block: believed when its certificate verifies.
-    pub(crate) fn announced(&mut self, node: usize, header: &Header, certificate: Arc<CommitCert>) {
-        let known = self.height_of(node);
-        if certificate.block != header.id() || header.height <= known {
-            return;
-        }
-        if self.world.verifier.commit_cert(&self.world.set, Arc::clone(&certificate)).is_ok() {
-            self.catch_up(node, header.height, Some(certificate));
+    pub(crate) fn announced(
+        &mut self,
+        node: usize,
+        from: usize,
+        header: &Header,
+        certificate: Arc<CommitCert>,
+    ) {
+        if certificate.block == header.id()
+            && header.height > self.height_of(node)
+            && self.world.verifier.commit_cert(&self.world.set, certificate).is_ok()
+        {
+            self.told(node, Told::Proven { height: header.height, by: Some(from) });
         }
     }
 
-    /// A follower asks whoever is ahead for more; nobody is believed without certificates.
-    pub(crate) fn poll(&mut self, node: usize) {
-        if self.nodes[node].live.as_ref().is_some_and(|live| live.syncing.is_none()) {
-            let goal = self.height_of(node).next();
-            self.catch_up(node, goal, None);
+    /// Answers a question.
+    pub(crate) fn serve(&mut self, node: usize, from: usize, asked: Asked) {
+        let Node { live: Some(live), disk, .. } = &self.nodes[node] else { return };
+        let (body, bytes) = match asked.question {
+            Question::Tip => {
+                let height = live.ledger.tip(&self.world, disk).1.height;
+                (Body::Tip(Claim { height, earliest: Height::ZERO }), 16)
+            }
+            Question::Range { from, count } => {
+                let mut entries = live.ledger.range(disk, from, count as usize);
+                let mut bytes = range_bytes(&self.world, &entries);
+                while bytes > RANGE_BYTES_MAX && entries.len() > 1 {
+                    entries.truncate(entries.len() / 2);
+                    bytes = range_bytes(&self.world, &entries);
+                }
+                (Body::Range(entries), bytes)
+            }
+            Question::Block(id) => match live.replica.proposal_for(&id) {
+                Some(proposal) => {
+                    let message = Message::Proposal(proposal.clone());
+                    let sealed = Sealed::new(&self.world, message, self.manifest.cpu.verify.0 > 0);
+                    let bytes = sealed.bytes;
+                    (Body::Proposal(sealed), bytes)
+                }
+                None => {
+                    let block = live.replica.block(&id).cloned().or_else(|| live.ledger.block(disk, &id));
+                    let bytes = block.as_ref().map_or(1, |block| block_bytes(&self.world, block));
+                    (Body::Block(block), bytes)
+                }
+            },
+        };
+        self.send(node, from, Packet::Reply(Rc::new(Reply { asked, body, bytes })));
+    }
+
+    /// An answer: what it holds is checked before the machine hears of it.
+    pub(crate) fn answered(&mut self, node: usize, from: usize, reply: &Reply) {
+        let Asked { request, question, incarnation } = reply.asked;
+        if self.nodes[node].incarnation != incarnation {
+            return;
         }
+        let wrong = |why: String| Told::Failed { request, failure: Failure::Wrong(why) };
+        let told = match (question, &reply.body) {
+            (Question::Tip, Body::Tip(claim)) => Told::Answer { request, answer: Answer::Tip(*claim) },
+            (Question::Range { from, count }, Body::Range(entries)) => {
+                let bytes = usize::try_from(reply.bytes).unwrap_or(usize::MAX);
+                let (verifier, set) = (&self.world.verifier, &self.world.set);
+                let mut judge = |_: &Header, proof: Proof<'_>| {
+                    let verified = match proof {
+                        Proof::Certificate(it) => verifier.commit_cert(set, Arc::clone(it)).map(drop),
+                        Proof::End(it) => verifier.epoch_proof(set, Arc::clone(it)).map(drop),
+                    };
+                    verified.map_or_else(|fault| Judge::Bad(fault.to_string()), |()| Judge::Good)
+                };
+                match check_range(from, count, entries.clone(), bytes, &mut judge) {
+                    Ok(range) => Told::Answer { request, answer: Answer::Range(range) },
+                    Err(fault) => wrong(fault.to_string()),
+                }
+            }
+            (Question::Block(id), Body::Block(block)) => {
+                let found = block.as_ref().filter(|block| block.id() == id && block.matches_tx_root());
+                if let Some(block) = found {
+                    self.hand(node, Some(from), Input::BlockFetched { block: Arc::clone(block) });
+                }
+                match (block, found) {
+                    (Some(_), None) => wrong("another block than the one asked for".to_owned()),
+                    (_, found) => Told::Answer { request, answer: Answer::Block(found.is_some()) },
+                }
+            }
+            (Question::Block(id), Body::Proposal(sealed)) => {
+                let good = self.proposal_found(node, from, id, sealed);
+                let answer = Told::Answer { request, answer: Answer::Block(true) };
+                if good { answer } else { wrong("another block than the one asked for".to_owned()) }
+            }
+            _ => wrong("an answer to another question".to_owned()),
+        };
+        self.told(node, told);
+    }
+
+    /// A block with everything a replica needs to judge it as if its leader had sent it.
+    fn proposal_found(&mut self, node: usize, from: usize, id: BlockId, sealed: &Rc<Sealed>) -> bool {
+        let Message::Proposal(proposal) = &sealed.message else { return false };
+        let block = Arc::clone(&proposal.block);
+        if block.id() != id || !block.matches_tx_root() {
+            return false;
+        }
+        match (&sealed.fault, sealed.inputs.last()) {
+            (None, Some(input)) => self.hand(node, Some(from), input.clone()),
+            _ => self.hand(node, Some(from), Input::BlockFetched { block }),
+        }
+        true
     }
 
     /// Sends, unless a role of the sender has other plans.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_catchup::Entry;
 use cairn_consensus::BlockVerdict;
 use cairn_state::{BlockFault, Built, MemoryStorage, State, StateError, TxRefusal};
 use cairn_types::{
@@ -240,19 +241,13 @@ impl Ledger {
         }
     }
 
-    /// Final blocks from `from` on, at most `count`; the last one has a certificate of its own.
-    pub(crate) fn range(&self, disk: &Disk, from: Height, count: usize) -> Vec<CertifiedBlock> {
-        let mut found = Vec::new();
-        let mut waiting: Vec<Arc<Block>> = Vec::new();
-        for height in (from.get()..).take(count) {
-            let Some((block, own)) = self.at(disk, Height::new(height)) else { break };
-            waiting.push(block);
-            if let Some(certificate) = own {
-                let certify = |block| CertifiedBlock { block, certificate: Arc::clone(&certificate) };
-                found.extend(waiting.drain(..).map(certify));
-            }
-        }
-        found
+    /// Final blocks from `from` on, at most `count`, with the certificates they have of their own.
+    pub(crate) fn range(&self, disk: &Disk, from: Height, count: usize) -> Vec<Entry> {
+        let heights = (from.get()..).take(count);
+        heights
+            .map_while(|height| self.at(disk, Height::new(height)))
+            .map(|(block, certificate)| Entry { block, certificate, end: None })
+            .collect()
     }
 
     /// The final block at this height, and its own certificate.

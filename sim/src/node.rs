@@ -1,10 +1,11 @@
 //! A node: what survives a crash, and what does not.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_catchup::{CatchUp, Position};
 use cairn_consensus::{CommittedTip, Input, Recovered, Replica, TimerKind};
 use cairn_journal::{Journal, Owner};
 use cairn_mempool::{Limits, Pool};
@@ -17,7 +18,6 @@ use crate::byzantine::Role;
 use crate::disk::Disk;
 use crate::events::Event;
 use crate::executor::Task;
-use crate::fetch::{Fetching, RangeSync};
 use crate::ledger::{Hub, Ledger};
 use crate::units::Micros;
 use crate::world::World;
@@ -75,8 +75,11 @@ pub(crate) struct Live {
     pub(crate) execution_planned: bool,
     /// The newest generation of each timer.
     pub(crate) timers: BTreeMap<TimerKind, u64>,
-    pub(crate) fetching: BTreeMap<BlockId, Fetching>,
-    pub(crate) syncing: Option<RangeSync>,
+    pub(crate) catchup: CatchUp<usize>,
+    /// When it next looks whether answers are due.
+    pub(crate) tick_at: u64,
+    /// Nodes it is connected to.
+    pub(crate) linked: BTreeSet<usize>,
     pub(crate) state_sync_planned: bool,
     pub(crate) forward: Vec<Arc<SignedTransaction>>,
     pub(crate) forward_planned: bool,
@@ -150,6 +153,7 @@ impl Node {
         };
         let ledger = Ledger::open(world, &self.disk, hub).map_err(|why| why.to_string())?;
         let (tip_id, tip) = ledger.tip(world, &self.disk);
+        let position = Position { height: tip.height, id: tip_id };
         recovered.blocks.retain(|block| block.header().height > tip.height);
         if let Some(certificate) = ledger.newest_certificate(&self.disk).filter(|_| tip.height > Height::ZERO)
         {
@@ -177,8 +181,9 @@ impl Node {
             executing_until: now,
             execution_planned: false,
             timers: BTreeMap::new(),
-            fetching: BTreeMap::new(),
-            syncing: None,
+            catchup: CatchUp::new(position),
+            tick_at: 0,
+            linked: BTreeSet::new(),
             state_sync_planned: false,
             forward: Vec::new(),
             forward_planned: false,

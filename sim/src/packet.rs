@@ -3,14 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_catchup::{Entry, Question};
 use cairn_consensus::Input;
 use cairn_crypto::{Certificate, VerifiedCertificate};
 use cairn_types::certificate::{BallotCert, First, Phase, Second};
 use cairn_types::{
-    Block, BlockCert, BlockId, Carried, CertifiedBlock, CommitCert, Header, Height, Message, Signature,
-    SignedTransaction, TimeoutCert, ValidatorIndex, View,
+    Block, BlockCert, BlockId, Carried, CommitCert, Header, Message, Signature, SignedTransaction,
+    TimeoutCert, ValidatorIndex, View,
 };
 
+use crate::fetch::{Asked, Reply};
 use crate::world::World;
 
 /// Frame, envelope and transport around a message.
@@ -27,16 +29,10 @@ pub(crate) enum Packet {
     Message(Rc<Sealed>),
     /// A client's transactions, on their way to the leaders and everyone else.
     Transactions(Rc<Vec<Arc<SignedTransaction>>>, u64),
-    /// One block, please.
-    Fetch(BlockId),
-    /// A block that was asked for.
-    Found(Arc<Block>, u64),
-    /// A block that was asked for, as its leader sent it.
-    FoundProposal(Rc<Sealed>),
-    /// Final blocks from this height on, please.
-    Range(Height),
-    /// Final blocks.
-    Blocks(Rc<Vec<CertifiedBlock>>, u64),
+    /// A question of whoever lacks blocks.
+    Ask(Rc<Asked>),
+    /// Its answer.
+    Reply(Rc<Reply>),
     /// News of a final block, for those outside the mesh.
     Announcement(Rc<(Header, Arc<CommitCert>)>),
 }
@@ -126,11 +122,10 @@ impl Packet {
     /// Bytes on the wire.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
-            Self::Message(sealed) | Self::FoundProposal(sealed) => sealed.bytes,
-            Self::Transactions(_, bytes) | Self::Found(_, bytes) | Self::Blocks(_, bytes) => {
-                OVERHEAD_BYTES + bytes
-            }
-            Self::Fetch(_) | Self::Range(_) => OVERHEAD_BYTES + 40,
+            Self::Message(sealed) => sealed.bytes,
+            Self::Transactions(_, bytes) => OVERHEAD_BYTES + bytes,
+            Self::Ask(_) => OVERHEAD_BYTES + 40,
+            Self::Reply(reply) => OVERHEAD_BYTES + reply.bytes,
             Self::Announcement(news) => OVERHEAD_BYTES + HEADER_BYTES + ballot_cert(&news.1),
         }
     }
@@ -140,17 +135,21 @@ impl Packet {
         match self {
             Self::Message(sealed) => sealed.kind(),
             Self::Transactions(..) => "transactions",
-            Self::Fetch(_) => "block request",
-            Self::Found(..) | Self::FoundProposal(_) => "block",
-            Self::Range(_) => "range request",
-            Self::Blocks(..) => "range",
+            Self::Ask(_) => "question",
+            Self::Reply(reply) if reply.is_block() => "block",
+            Self::Reply(_) => "answer",
             Self::Announcement(..) => "announcement",
         }
     }
 
     /// Whether it goes before transactions and old blocks.
-    pub(crate) const fn is_hot(&self) -> bool {
-        matches!(self, Self::Message(_) | Self::Fetch(_) | Self::Found(..) | Self::FoundProposal(_))
+    pub(crate) fn is_hot(&self) -> bool {
+        match self {
+            Self::Message(_) => true,
+            Self::Ask(asked) => matches!(asked.question, Question::Block(_)),
+            Self::Reply(reply) => reply.is_block(),
+            Self::Transactions(..) | Self::Announcement(_) => false,
+        }
     }
 }
 
@@ -160,13 +159,10 @@ pub(crate) fn block_bytes(world: &World, block: &Block) -> u64 {
     HEADER_BYTES + 4 + transactions as u64
 }
 
-/// Bytes of certified blocks in a range.
-pub(crate) fn range_bytes(world: &World, blocks: &[CertifiedBlock]) -> u64 {
-    let own = |it: &CertifiedBlock| it.certificate.block == it.block.id();
-    blocks
-        .iter()
-        .map(|it| block_bytes(world, &it.block) + if own(it) { ballot_cert(&it.certificate) } else { 1 })
-        .sum()
+/// Bytes of blocks in a range, with the certificates some of them have.
+pub(crate) fn range_bytes(world: &World, entries: &[Entry]) -> u64 {
+    let certificate = |it: &Entry| it.certificate.as_ref().map_or(1, |it| 1 + ballot_cert(it));
+    entries.iter().map(|it| block_bytes(world, &it.block) + certificate(it)).sum()
 }
 
 fn input_of(certificate: VerifiedCertificate) -> Input {

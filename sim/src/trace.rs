@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use cairn_catchup::Question;
 use cairn_types::{Block, BlockId, Hash};
 
 use crate::packet::{Packet, Sealed};
@@ -69,24 +70,27 @@ impl Trace {
     pub(crate) fn packet(&mut self, packet: &Packet) {
         self.hasher.update(packet.kind().as_bytes());
         match packet {
-            Packet::Message(sealed) | Packet::FoundProposal(sealed) => self.message(sealed),
-            Packet::Fetch(id) => self.block(id),
-            Packet::Found(block, _) => {
-                self.learn(block);
-                self.block(&block.id());
+            Packet::Message(sealed) => self.message(sealed),
+            Packet::Ask(asked) => match asked.question {
+                Question::Tip => {}
+                Question::Block(id) => self.block(&id),
+                Question::Range { from, count } => {
+                    self.hasher.update(&from.get().to_le_bytes());
+                    self.hasher.update(&count.to_le_bytes());
+                }
+            },
+            Packet::Reply(reply) => {
+                if let Some(sealed) = reply.proposal() {
+                    self.message(sealed);
+                }
+                for block in reply.blocks() {
+                    self.learn(block);
+                    self.block(&block.id());
+                }
             }
             Packet::Transactions(list, bytes) => {
                 self.hasher.update(&(list.len() as u64).to_le_bytes());
                 self.hasher.update(&bytes.to_le_bytes());
-            }
-            Packet::Range(height) => {
-                self.hasher.update(&height.get().to_le_bytes());
-            }
-            Packet::Blocks(blocks, _) => {
-                for it in blocks.iter() {
-                    self.learn(&it.block);
-                    self.block(&it.block.id());
-                }
             }
             Packet::Announcement(news) => self.block(&news.1.block),
         }

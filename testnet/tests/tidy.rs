@@ -216,7 +216,7 @@ fn crates_form_a_star_around_types() {
                 "sim",
             ],
         ),
-        ("cairn-sim", &["types", "crypto", "consensus", "mempool", "journal", "state"]),
+        ("cairn-sim", &["types", "crypto", "consensus", "mempool", "journal", "catchup", "state"]),
     ];
     let mut faults = Vec::new();
     for (name, all) in dependencies() {

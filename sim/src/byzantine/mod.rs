@@ -354,7 +354,7 @@ impl Cluster {
                 let name = self.name(node);
                 if self.nodes[node].disk.restore_backup() {
                     self.note(|| format!("{name} comes back with an old backup of its safety journal"));
-                    self.nodes[node].stop();
+                    self.stop(node);
                     self.start(node);
                 }
             }

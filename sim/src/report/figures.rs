@@ -67,7 +67,7 @@ impl Figures {
         figures.blocks_per_s = outcome.height as f64 / seconds;
         figures.views = record.views.len() as u64;
         let (each, n) = (figures.views.max(1) as f64, manifest.net.n as f64);
-        let bulk = ["transactions", "range", "range request", "announcement"];
+        let bulk = ["transactions", "answer", "announcement"];
         for ((_, kind), traffic) in &record.traffic {
             figures.bytes_per_view += traffic.bytes as f64 / n / each;
             if !bulk.contains(kind) {
