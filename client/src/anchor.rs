@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use cairn_receipt::{AnchorReceipt, bundle_to_json};
 use cairn_types::receipt::Receipt;
 use cairn_types::{
-    ChainId, Hash, Proof, ProofId, ProofKind, Record, SignedTransaction, TreeKind, TxId, encode,
+    Address, ChainId, Hash, Proof, ProofId, ProofKind, Record, SignedTransaction, TreeKind, TxId, encode,
 };
 use serde_json::{Value, json};
 
@@ -34,6 +34,12 @@ pub struct AnchorOptions {
     pub kind: ProofKind,
     /// The caller's own id, at most 128 bytes; may be empty.
     pub reference: String,
+    /// The proof that this one continues.
+    pub previous: Option<ProofId>,
+    /// The proof that this one speaks about, for instance an attestation of it.
+    pub subject: Option<ProofId>,
+    /// The identity in whose name it is anchored; it must have delegated that to the sender.
+    pub on_behalf_of: Option<Address>,
     /// How the batch tree hashes.
     pub tree: TreeKind,
     /// Whether leaves get salts.
@@ -51,6 +57,9 @@ impl Default for AnchorOptions {
         Self {
             kind: ProofKind::Batch,
             reference: String::new(),
+            previous: None,
+            subject: None,
+            on_behalf_of: None,
             tree: TreeKind::CairnB3V1,
             salting: Salting::Random,
             algorithm: Algorithm::Blake3,
@@ -209,7 +218,12 @@ impl Client {
     ) -> Result<Pending, ClientFault> {
         let (chain, sender) = (self.trust()?.genesis.chain(), self.sender()?.address());
         let batch = Batch::new(items, options.tree, options.salting)?;
-        let proof = batch.proof(options.kind, options.reference.clone());
+        let proof = Proof {
+            previous: options.previous,
+            subject: options.subject,
+            on_behalf_of: options.on_behalf_of,
+            ..batch.proof(options.kind, options.reference.clone())
+        };
         let bundle = options.bundle.clone();
         let pending = Pending { chain, sender, proof, batch, receipts, bundle };
         if let Some(directory) = &options.pending {

@@ -12,7 +12,7 @@ use cairn_crypto::KeyPair;
 use cairn_receipt::{ReceiptVerifier, Trusted, parse};
 use cairn_types::identity::IdentityOp;
 use cairn_types::receipt::Receipt;
-use cairn_types::{Hash, Payload, Scheme, TreeKind};
+use cairn_types::{Address, Hash, Payload, ProofId, ProofKind, Scheme, TreeKind};
 use fake_node::{Act, Chain, FakeNode, NOW_MS};
 
 fn now_ms() -> u64 {
@@ -308,4 +308,29 @@ async fn an_answer_without_end_is_cut_off() {
     let node = FakeNode::start(&chain, [Act::Huge]).await;
     let fault = client(&chain, &[&node]).with_tries(1).status().await.unwrap_err();
     assert!(fault.to_string().contains("more than 8388608 bytes"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_proof_names_its_principal_and_its_neighbours() {
+    let chain = Chain::new();
+    let node = FakeNode::start(&chain, []).await;
+    let client = client(&chain, &[&node]);
+    let options = AnchorOptions {
+        kind: ProofKind::Attestation,
+        previous: Some(ProofId::new(Hash([1; 32]))),
+        subject: Some(ProofId::new(Hash([2; 32]))),
+        on_behalf_of: Some(Address::new(Hash([3; 32]))),
+        ..AnchorOptions::default()
+    };
+    let item = Item { digest: Hash([9; 32]), algorithm: "blake3".into() };
+    let receipts = client.anchor_items(vec![item], &options).await.unwrap();
+    assert_verifies(&chain, &receipts[0].0, Hash([9; 32]));
+    let sent = node.transactions();
+    let Payload::Proofs(proofs) = &sent[0].transaction.payload else { panic!("{sent:?}") };
+    let proof = &proofs.0[0];
+    assert_eq!(
+        (proof.kind, proof.previous, proof.subject),
+        (options.kind, options.previous, options.subject)
+    );
+    assert_eq!(proof.on_behalf_of, options.on_behalf_of);
 }

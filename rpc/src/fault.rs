@@ -7,6 +7,8 @@ use cairn_types::{Address, ChainId, Height, ProofId, TxId};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::config::SUBSCRIPTIONS_PER_CONNECTION_MAX;
+
 /// Why a call has no result. The message says what was wrong and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the message of each variant names its fields")]
@@ -80,6 +82,9 @@ pub enum Fault {
     /// A subscription over a transport that carries none.
     #[error("`{name}` needs a WebSocket; a POST has one answer and then ends")]
     NeedsWebSocket { name: String },
+    /// One subscription more than a connection may hold.
+    #[error("this connection has {SUBSCRIPTIONS_PER_CONNECTION_MAX} subscriptions already, the most allowed")]
+    TooManySubscriptions,
     /// No method of that name.
     #[error("there is no method `{name}`")]
     UnknownMethod { name: String, hint: Option<String> },
@@ -142,6 +147,7 @@ catalogue! {
     INVALID_REQUEST = -32600, "invalid_request", false, "for instance {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"chain_status\",\"params\":{}}";
     UNKNOWN_METHOD = -32601, "method_not_found", false, "rpc.discover lists every method";
     CALL_TIMEOUT = -32025, "call_timeout", true, "try again later, or another node";
+    TOO_MANY_SUBSCRIPTIONS = -32026, "too_many_subscriptions", true, "end one with its unsubscribe method, or open another connection";
     INTERNAL = -32603, "internal", true, "try again; if it stays, report it with the time of the call";
 }
 
@@ -185,6 +191,7 @@ impl Fault {
             Self::InvalidParams { .. } => INVALID_PARAMS,
             Self::ParseError { .. } => PARSE_ERROR,
             Self::InvalidRequest { .. } | Self::NeedsWebSocket { .. } => INVALID_REQUEST,
+            Self::TooManySubscriptions => TOO_MANY_SUBSCRIPTIONS,
             Self::UnknownMethod { .. } => UNKNOWN_METHOD,
             Self::CallTimeout { .. } => CALL_TIMEOUT,
             Self::Internal { .. } => INTERNAL,

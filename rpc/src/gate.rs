@@ -9,6 +9,7 @@ use std::time::Instant;
 use futures::future::join_all;
 use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
 use jsonrpsee::server::{BatchResponseBuilder, MethodResponse};
+use jsonrpsee::types::error::TOO_MANY_SUBSCRIPTIONS_CODE;
 use jsonrpsee::types::{ErrorObjectOwned, Id, Request};
 
 use crate::config::RESPONSE_BYTES_MAX;
@@ -101,8 +102,16 @@ where
                 return response;
             }
         };
+        let id = request.id().into_owned();
         let response = match self.context.enter() {
-            Ok(_place) => self.inner.call(request).await,
+            Ok(_place) => {
+                let response = self.inner.call(request).await;
+                // The library's own refusal says neither the limit nor what to do.
+                match response.as_error_code() {
+                    Some(TOO_MANY_SUBSCRIPTIONS_CODE) => refuse(id, &Fault::TooManySubscriptions),
+                    _ => response,
+                }
+            }
             Err(fault) => refuse(request.id(), &fault),
         };
         self.context.metrics.called(label, outcome(&response), started.elapsed());
@@ -195,8 +204,8 @@ where
             Ok(BatchEntry::Call(request)) => Some(self.answer(request).await),
             Ok(BatchEntry::Notification(_)) => None,
             Err(broken) => {
-                let (error, id) = broken.into_parts();
-                Some(MethodResponse::error(id, error))
+                let reason = "an item of the batch is no JSON-RPC request".to_owned();
+                Some(refuse(broken.into_parts().1, &Fault::InvalidRequest { reason }))
             }
         }
     }

@@ -21,14 +21,15 @@ use crate::context::Context;
 use crate::fault::{Fault, INVALID_PARAMS};
 use crate::feed::{Cursor, Event, Feed, Filter, Happened, Stream};
 use crate::grpc_port::GrpcCaller;
-use crate::methods::{BUNDLE_RECORDS_MAX, bundle_text, consistency_path, receipt_text};
+use crate::identity_backend::StateSubject;
+use crate::methods::{BUNDLE_RECORDS_MAX, bundle_text, consistency_path, receipt_text, state_text};
 use crate::proto::cairn_server::Cairn;
 use crate::proto::{
     BlockEvent, BlockReference, GetBlockRequest, GetBlockResponse, GetBundleRequest, GetBundleResponse,
     GetConsistencyRequest, GetConsistencyResponse, GetHeaderRequest, GetHeaderResponse, GetProofRequest,
-    GetProofResponse, GetReceiptRequest, GetReceiptResponse, ProofEvent, StatusRequest, StatusResponse,
-    SubmitRequest, SubmitResponse, SubscribeBlocksRequest, SubscribeProofsRequest, block_reference,
-    get_proof_request,
+    GetProofResponse, GetReceiptRequest, GetReceiptResponse, GetStateProofRequest, GetStateProofResponse,
+    ProofEvent, StatusRequest, StatusResponse, SubmitRequest, SubmitResponse, SubscribeBlocksRequest,
+    SubscribeProofsRequest, block_reference, get_proof_request,
 };
 use crate::{secret, txjson};
 
@@ -47,7 +48,9 @@ fn status(fault: &Fault) -> Status {
         Fault::NotFound { .. } | Fault::UnknownIdentity { .. } => Code::NotFound,
         Fault::Pruned { .. } | Fault::FutureHeight { .. } => Code::OutOfRange,
         Fault::NotReady { .. } => Code::Unavailable,
-        Fault::MempoolFull { .. } | Fault::RateLimited { .. } => Code::ResourceExhausted,
+        Fault::MempoolFull { .. } | Fault::RateLimited { .. } | Fault::TooManySubscriptions => {
+            Code::ResourceExhausted
+        }
         Fault::TimeoutNotFinal { .. } | Fault::CallTimeout { .. } => Code::DeadlineExceeded,
         Fault::Unauthorized { .. } => Code::PermissionDenied,
         Fault::Conflict { .. } => Code::Aborted,
@@ -172,6 +175,17 @@ impl Service {
         let text = bundle_text(&self.context, seqs, form, at).await?;
         let bundle_json = text.ok_or_else(|| Fault::not_found("these records under that header"))?;
         Ok(GetBundleResponse { bundle_json })
+    }
+
+    async fn state_proof(&self, request: GetStateProofRequest) -> Result<GetStateProofResponse, Fault> {
+        let address = |bytes: &[u8], name| hash(bytes, name).map(cairn_types::Address::new);
+        let identity = address(&request.identity, "identity")?;
+        let subject = match request.delegate.as_slice() {
+            [] => StateSubject::Identity(identity),
+            bytes => StateSubject::Delegation { principal: identity, delegate: address(bytes, "delegate")? },
+        };
+        let form = if request.checkpoint { ReceiptForm::Checkpoint } else { ReceiptForm::Standalone };
+        Ok(GetStateProofResponse { document_json: state_text(&self.context, subject, form).await? })
     }
 
     async fn now(&self) -> Result<StatusResponse, Fault> {
@@ -366,6 +380,14 @@ impl Cairn for Service {
             Ok(GetConsistencyResponse { path: path.into_iter().map(bytes_of).collect() })
         };
         self.run("grpc.GetConsistency", ip, Duration::ZERO, work).await
+    }
+
+    async fn get_state_proof(
+        &self,
+        request: Request<GetStateProofRequest>,
+    ) -> Result<Response<GetStateProofResponse>, Status> {
+        let (ip, _) = caller(&request);
+        self.run("grpc.GetStateProof", ip, Duration::ZERO, self.state_proof(request.into_inner())).await
     }
 
     async fn get_header(

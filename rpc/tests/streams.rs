@@ -7,13 +7,14 @@ use std::time::Duration;
 use cairn_rpc::RpcConfig;
 use cairn_rpc::proto::cairn_client::CairnClient;
 use cairn_rpc::proto::{
-    BlockReference, GetBlockRequest, GetHeaderRequest, GetProofRequest, GetReceiptRequest, StatusRequest,
-    SubmitRequest, SubscribeBlocksRequest, SubscribeProofsRequest, block_reference, get_proof_request,
+    BlockReference, GetBlockRequest, GetHeaderRequest, GetProofRequest, GetReceiptRequest,
+    GetStateProofRequest, StatusRequest, SubmitRequest, SubscribeBlocksRequest, SubscribeProofsRequest,
+    block_reference, get_proof_request,
 };
 use cairn_types::{Block, CommitCert, Hash, Header, Record, decode, encode};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use support::{PROOF, ROOT, Running, local, record, run, run_with, signed};
+use support::{PROOF, ROOT, Running, identities, local, record, run, run_with, signed};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -196,6 +197,13 @@ async fn grpc_answers_with_canonical_bytes() {
     let receipt =
         client.get_receipt(GetReceiptRequest { proof_id, checkpoint: false }).await.expect("receipt");
     assert!(receipt.into_inner().receipt_json.contains("\"version\":1"));
+    let identity = identities::who().hash().0.to_vec();
+    let asked = GetStateProofRequest { identity: identity.clone(), ..GetStateProofRequest::default() };
+    let state = client.get_state_proof(asked).await.expect("a state").into_inner();
+    assert!(state.document_json.contains(&format!("Identity({:?})", identities::who())), "{state:?}");
+    let short = GetStateProofRequest { identity, delegate: vec![1; 31], checkpoint: false };
+    let refused = client.get_state_proof(short).await.expect_err("no address");
+    assert!(refused.message().contains("delegate has 31 bytes; expected 32"), "{refused}");
     let header = client.get_header(GetHeaderRequest { at: None }).await.expect("header").into_inner();
     assert_eq!(decode::<Header>(&header.header_bytes).expect("canonical").height.get(), 2);
     decode::<CommitCert>(&header.certificate_bytes).expect("canonical");

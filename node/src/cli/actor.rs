@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use cairn_client::{Client, Sender, Submitted, Wait};
 use cairn_crypto::KeyPair;
 use cairn_types::multisig::{MultisigOp, Proposed};
-use cairn_types::{Address, KeyRef, Payload};
+use cairn_types::{Address, KeyRef, Payload, ProofKind};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,16 @@ pub(crate) struct ChangeArgs {
 pub(crate) fn parse_did(text: &str) -> Result<Address, String> {
     Address::from_hex(text.strip_prefix("did:cairn:").unwrap_or(text))
         .ok_or_else(|| "expected did:cairn:<64 hex digits>, or the address".to_owned())
+}
+
+/// The names of a table, as a message lists them.
+pub(crate) fn names<T>(all: &[(T, &'static str)]) -> String {
+    all.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads the name of a kind of proof.
+pub(crate) fn parse_kind(text: &str) -> Result<ProofKind, String> {
+    ProofKind::from_name(text).ok_or_else(|| format!("expected one of {}", names(&ProofKind::NAMES)))
 }
 
 /// Reads `90s`, `15m`, `2h` or `7d` as milliseconds.

@@ -14,7 +14,7 @@ use cairn_types::{Address, KeyRef, Payload, ProofKind, TreeKind, decode, encode}
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::cli::actor::{ActorArgs, ChangeArgs, parse_did, parse_duration_ms};
+use crate::cli::actor::{ActorArgs, ChangeArgs, names, parse_did, parse_duration_ms, parse_kind};
 use crate::cli::keys::read_public;
 use crate::cli::output::pairs;
 use crate::cli::rpc::{NodeArgs, block_on};
@@ -279,16 +279,8 @@ pub(crate) struct LoginCheckArgs {
     trust: TrustArgs,
 }
 
-fn names<T>(all: &[(T, &'static str)]) -> String {
-    all.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
-}
-
 fn parse_purpose(text: &str) -> Result<Purpose, String> {
     Purpose::from_name(text).ok_or_else(|| format!("expected one of {}", names(&Purpose::NAMES)))
-}
-
-fn parse_kind(text: &str) -> Result<ProofKind, String> {
-    ProofKind::from_name(text).ok_or_else(|| format!("expected one of {}", names(&ProofKind::NAMES)))
 }
 
 fn parse_tree(text: &str) -> Result<TreeKind, String> {

@@ -1,6 +1,7 @@
 //! `cairn stamp`: files, folders, standard input and lists of digests to receipts.
 
 mod digests;
+mod statement;
 mod walk;
 
 use std::collections::HashSet;
@@ -49,6 +50,8 @@ Examples:
   sha256sum * | cairn stamp --digests - --sha256 --out batch
                                        any number of digests: batch.leaves and batch.cairn, from which \
 `cairn receipt cut` takes each one's receipt
+  cairn stamp report.pdf --kind work --on-behalf-of did:cairn:<hex> --key bot.json
+                                       for an identity that delegated it to this key's
   cairn stamp --resume                 finish what an interruption left
 
 Exit codes: 0 final, 3 accepted but not final yet (cairn stamp --resume goes on).")]
@@ -86,6 +89,8 @@ pub(crate) struct StampArgs {
     /// Finish batches that were sent but whose receipts were not written
     #[arg(long, conflicts_with = "files")]
     resume: bool,
+    #[command(flatten)]
+    statement: statement::StatementArgs,
     #[command(flatten)]
     node: NodeArgs,
     #[command(flatten)]
@@ -224,7 +229,8 @@ async fn connect(common: &Common, args: &StampArgs) -> anyhow::Result<Client> {
     let probe = Client::connect(&url).exit_with(Exit::Usage)?.with_tries(REACH_TRIES);
     let genesis = args.genesis.for_node(common, &probe).await?;
     let key = args.sender.open(common.output())?;
-    Ok(Client::connect(&url)?.with_genesis(genesis)?.with_key(key))
+    let sender = args.statement.sender(&probe, key).await?;
+    Ok(Client::connect(&url)?.with_genesis(genesis)?.with_sender(sender))
 }
 
 /// Where batches lie between sending and their receipts.
@@ -242,7 +248,11 @@ async fn stamp(
     // Absolute, so that --resume finds the places from any directory.
     let absolute = |path: &PathBuf| std::path::absolute(path).context("the working directory");
     let options = AnchorOptions {
+        kind: args.statement.kind,
         reference: args.reference.clone(),
+        previous: args.statement.previous,
+        subject: args.statement.subject,
+        on_behalf_of: args.statement.on_behalf_of,
         tree: args.tree(),
         salting: args.salting(),
         bundle: args.bundle.as_ref().map(absolute).transpose()?,
@@ -326,6 +336,7 @@ fn describe(batch: &Stamped) -> anyhow::Result<(String, Value)> {
         "time": time(record.time_ms),
         "time_ms": record.time_ms,
         "sender": record.sender.to_string(),
+        "on_behalf_of": record.on_behalf_of.map(|principal| principal.to_string()),
         "duplicate": batch.anchored.duplicate,
         "finality_ms": took_ms,
         "receipts": receipts,

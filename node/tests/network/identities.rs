@@ -11,20 +11,20 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, binary};
 
 /// A network, and a directory of keys.
-struct Scene {
-    cluster: Cluster,
+pub(crate) struct Scene {
+    pub(crate) cluster: Cluster,
     url: String,
     keys: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let cluster = Cluster::start(4).await;
         let url = cluster.api(0).url().to_owned();
         Self { cluster, url, keys: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.keys.path().join(name)
     }
 
@@ -33,7 +33,7 @@ impl Scene {
     }
 
     /// Runs `cairn ... --json`; gives the exit code and the answer.
-    fn cairn(&self, args: &[&str]) -> (i32, Value) {
+    pub(crate) fn cairn(&self, args: &[&str]) -> (i32, Value) {
         let mut command = Command::new(binary());
         command
             .args(args)
@@ -49,20 +49,20 @@ impl Scene {
         (output.status.code().unwrap_or(-1), value)
     }
 
-    fn ok(&self, args: &[&str]) -> Value {
+    pub(crate) fn ok(&self, args: &[&str]) -> Value {
         let (code, value) = self.cairn(args);
         assert_eq!(code, 0, "{args:?}: {value}");
         value
     }
 
-    fn refused(&self, args: &[&str], words: &str) {
+    pub(crate) fn refused(&self, args: &[&str], words: &str) {
         let (code, value) = self.cairn(args);
         assert_eq!(code, 1, "{args:?}: {value}");
         assert!(value["error"]["message"].as_str().unwrap().contains(words), "{value}");
     }
 
     /// Makes a key; gives its DID.
-    fn key(&self, name: &str) -> String {
+    pub(crate) fn key(&self, name: &str) -> String {
         self.ok(&["keys", "new", "--out", name, "--no-passphrase"])["did"].as_str().unwrap().to_owned()
     }
 }
@@ -122,7 +122,7 @@ async fn keys_come_and_go_and_the_newest_state_remembers_them() {
     assert!(matches!(standing(lost_at + 1), KeyStanding::Retired { .. }));
     scene.ok(&["identity", "proof", &me, "--out", "me.state"]);
     scene.ok(&["identity", "check", "me.state"]);
-    spoil(&scene.path("me.state"), &scene.path("bad.state"));
+    spoil(&scene.path("me.state"), "\"proof\":\"", &scene.path("bad.state"));
     let (code, verdict) = scene.cairn(&["identity", "check", "bad.state"]);
     assert_eq!((code, &verdict["valid"]), (1, &json!(false)), "{verdict}");
     // A receipt that carries the states it rests on says more, and still verifies with the network gone.
@@ -137,10 +137,10 @@ async fn keys_come_and_go_and_the_newest_state_remembers_them() {
     scene.cluster.check().await;
 }
 
-/// Copies a state document with one digit of its proof changed.
-fn spoil(from: &Path, to: &Path) {
+/// Copies a document with one digit changed, behind the words `after`.
+pub(crate) fn spoil(from: &Path, after: &str, to: &Path) {
     let text = std::fs::read_to_string(from).unwrap();
-    let at = text.find("\"proof\":\"").unwrap() + 60;
+    let at = text.find(after).unwrap() + 60;
     let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
     std::fs::write(to, format!("{}{other}{}", &text[..at], &text[at + 1..])).unwrap();
 }
@@ -255,6 +255,8 @@ async fn logins_chains_and_statements() {
     assert_eq!((&chain["valid"], &chain["revoked"]), (&json!(true), &json!([first])), "{chain}");
     let broken = api.call("proof_chain", json!({ "proof_id": orphan })).await.unwrap();
     assert_eq!((&broken["valid"], &broken["links"][0]["ok"]), (&json!(false), &json!(false)), "{broken}");
+    let named = format!("proof {} is not anchored", ProofId::ZERO);
+    assert_eq!((&broken["links"][0]["problem"], &broken["complete"]), (&json!(named), &json!(false)));
     let got = api.call("proof_get", json!({ "proof_id": first })).await.unwrap();
     assert_eq!((&got["revoked"], &got["statements"][0]["proof_id"]), (&json!(true), &revocation));
     let height = got["height"].as_u64().unwrap();

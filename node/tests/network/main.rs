@@ -1,7 +1,9 @@
 //! Networks of real processes: real binaries, RocksDB, sockets and post-quantum signatures. Each test has a
 //! directory and ports of its own, and ends by checking what must never happen (`cairn_testnet::invariants`).
 
+mod agents;
 mod audits;
+mod bad_inputs;
 mod cluster;
 mod crashes;
 mod damage;

@@ -16,22 +16,22 @@ use crate::cluster::Cluster;
 /// A quarter of the window in which a transaction may expire.
 const QUARTER_MS: u64 = 30_000;
 
-struct Case {
-    key: KeyPair,
+pub(crate) struct Case {
+    pub(crate) key: KeyPair,
     chain: ChainId,
     api: NodeApi,
-    now_ms: u64,
+    pub(crate) now_ms: u64,
 }
 
 impl Case {
-    async fn new(cluster: &Cluster, node: u16) -> Self {
+    pub(crate) async fn new(cluster: &Cluster, node: u16) -> Self {
         let api = cluster.api(node);
         let now_ms = chain_time(&api).await;
         Self { key: KeyPair::generate(Scheme::Dilithium3), chain: cluster.anchorer.chain(), api, now_ms }
     }
 
     /// A transaction like any other, changed before it is signed.
-    fn signed(&self, change: impl FnOnce(&mut Transaction)) -> SignedTransaction {
+    pub(crate) fn signed(&self, change: impl FnOnce(&mut Transaction)) -> SignedTransaction {
         let mut transaction = Transaction {
             version: TRANSACTION_VERSION,
             chain: self.chain,
@@ -46,7 +46,7 @@ impl Case {
         SignedTransaction::new(transaction, signatures)
     }
 
-    async fn post(&self, signed: &SignedTransaction) -> Result<Value, CallFault> {
+    pub(crate) async fn post(&self, signed: &SignedTransaction) -> Result<Value, CallFault> {
         self.api.post(request(signed, Wait::Accepted)).await
     }
 

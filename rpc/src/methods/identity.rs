@@ -295,13 +295,21 @@ fn form_of(args: &mut Args) -> Result<ReceiptForm, Fault> {
     Ok(args.one_of("form", FORMS, read)?.unwrap_or(ReceiptForm::Standalone))
 }
 
-async fn document(cx: &Context, subject: StateSubject, form: ReceiptForm) -> Result<Value, Fault> {
+/// A state document as the text that is kept.
+pub(crate) async fn state_text(
+    cx: &Context,
+    subject: StateSubject,
+    form: ReceiptForm,
+) -> Result<String, Fault> {
     let text = cx.backend.state_document(subject, form).await?;
-    let text = text.ok_or_else(|| Fault::NotReady {
+    text.ok_or_else(|| Fault::NotReady {
         reason: "no block above the genesis has a certificate of its own yet".into(),
         retry_after_ms: 1_000,
-    })?;
-    super::proof::parse_own(&text)
+    })
+}
+
+async fn document(cx: &Context, subject: StateSubject, form: ReceiptForm) -> Result<Value, Fault> {
+    super::proof::parse_own(&state_text(cx, subject, form).await?)
 }
 
 async fn identity_proof(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {

@@ -12,6 +12,7 @@ mod proof;
 mod shapes;
 mod tx;
 
+pub(crate) use identity::state_text;
 pub(crate) use log::{BUNDLE_RECORDS_MAX, bundle_text, consistency_path};
 pub(crate) use proof::{kind_of, receipt_text};
 use serde_json::Value;

@@ -7,6 +7,7 @@ use cairn_types::identity::{Identity, IdentityEntry, IdentityOp, KeyEntry, Purpo
 use cairn_types::login::{LoginChallenge, LoginResponse};
 use cairn_types::multisig::{Proposal, ProposalEntry, Proposed, Vote};
 use cairn_types::*;
+use serde_json::json;
 
 use super::{ADDRESS, Fake, PROOF, TX, answer, chain_time, key, record};
 
@@ -96,8 +97,8 @@ impl IdentityBackend for Fake {
         answer(PageOf { items, next })
     }
 
-    fn state_document(&self, _: StateSubject, _: ReceiptForm) -> Answer<'_, Option<String>> {
-        answer(Some(r#"{"version":1}"#.to_owned()))
+    fn state_document(&self, subject: StateSubject, _: ReceiptForm) -> Answer<'_, Option<String>> {
+        answer(Some(json!({ "version": 1, "about": format!("{subject:?}") }).to_string()))
     }
 
     fn delegation(&self, principal: Address, delegate: Address) -> Answer<'_, Option<Delegation>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use cairn_client::{LeafFile, LeafWriter, write_atomically};
-use cairn_types::{Hash, ProofKind};
+use cairn_types::Hash;
 use serde_json::json;
 
 use super::{StampArgs, connect};
@@ -43,14 +43,17 @@ pub(super) fn run(common: &Common, args: &StampArgs) -> anyhow::Result<Exit> {
     }
     block_on(async {
         let client = connect(common, args).await?;
-        let proof = leaves.proof(ProofKind::Batch, args.reference.clone());
+        let proof = args.statement.about(leaves.proof(args.statement.kind, args.reference.clone()));
         let spinner = common.output().spinner("waiting for finality");
         let submitted = Instant::now();
         let anchored = client.anchor_batch(&proof).await;
         let finality = submitted.elapsed();
         spinner.finish_and_clear();
         let anchored = anchored.with_context(|| {
-            format!("the leaves are kept; `cairn stamp --leaves {}` goes on", leaves.path().display())
+            format!(
+                "the leaves are kept; `cairn stamp --leaves {}` with the same options goes on",
+                leaves.path().display()
+            )
         })?;
         write_atomically(&core_path, anchored.core().to_json().as_bytes())?;
         report(common, &leaves, &core_path, &anchored, durable, finality);
@@ -138,6 +141,7 @@ fn report(
         "seq": record.seq,
         "height": record.height.get(),
         "time_ms": record.time_ms,
+        "on_behalf_of": record.on_behalf_of.map(|principal| principal.to_string()),
         "duplicate": anchored.duplicate,
         "durable_ms": durable_ms,
         "finality_ms": final_ms,
