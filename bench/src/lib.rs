@@ -11,8 +11,8 @@ use cairn_types::message::Ballot;
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
     Admission, AuthenticatedTx, BlockId, ChainId, CommitCert, Epoch, Genesis, Hash, KeyRef, Params, Payload,
-    Proof, ProofKind, QuorumCert, Scheme, SignedTransaction, Transaction, TreeKind, Validator,
-    ValidatorIndex, ValidatorSet, Verified, View,
+    Proof, QuorumCert, Scheme, SignedTransaction, Transaction, TreeKind, Validator, ValidatorIndex,
+    ValidatorSet, Verified, View,
 };
 
 /// Validators of the chain.
@@ -63,17 +63,11 @@ impl Chain {
     /// Transaction number `n`, with one proof, valid in the blocks of the first minutes.
     pub fn transaction(&self, n: u64) -> SignedTransaction {
         let sender = &self.senders[n as usize % self.senders.len()];
-        let proof = Proof {
-            kind: ProofKind::Batch,
-            tree: TreeKind::CairnB3V1,
-            root: Hash(*cairn_types::Context::BatchRoot.hash(&n.to_le_bytes()).as_bytes()),
-            leaves: 1_024,
-            reference: String::new(),
-            previous: None,
-            subject: None,
-            on_behalf_of: None,
-            metadata: Vec::new(),
-        };
+        let proof = Proof::batch(
+            TreeKind::CairnB3V1,
+            Hash(*cairn_types::Context::BatchRoot.hash(&n.to_le_bytes()).as_bytes()),
+            1_024,
+        );
         let transaction = Transaction {
             version: TRANSACTION_VERSION,
             chain: self.id(),

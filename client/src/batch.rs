@@ -104,17 +104,7 @@ impl Batch {
 
     /// The proof that anchors it.
     pub fn proof(&self, kind: ProofKind, reference: String) -> Proof {
-        Proof {
-            kind,
-            tree: self.kind(),
-            root: self.root(),
-            leaves: self.leaves(),
-            reference,
-            previous: None,
-            subject: None,
-            on_behalf_of: None,
-            metadata: Vec::new(),
-        }
+        Proof { kind, reference, ..Proof::batch(self.kind(), self.root(), self.leaves()) }
     }
 
     /// What a receipt says about leaf `index`.

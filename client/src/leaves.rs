@@ -234,17 +234,7 @@ impl LeafFile {
 
     /// The proof that anchors it.
     pub fn proof(&self, kind: ProofKind, reference: String) -> Proof {
-        Proof {
-            kind,
-            tree: self.kind,
-            root: self.root(),
-            leaves: self.count,
-            reference,
-            previous: None,
-            subject: None,
-            on_behalf_of: None,
-            metadata: Vec::new(),
-        }
+        Proof { kind, reference, ..Proof::batch(self.kind, self.root(), self.count) }
     }
 
     /// The receipt of leaf `index`, from what a node gave for the root. Verifies nothing.

@@ -7,8 +7,8 @@ use cairn_receipt::{LOG_NAMES, ReceiptVerifier, Trusted};
 use cairn_types::consistency::verify_consistency;
 use cairn_types::multiproof::root_from_multiproof;
 use cairn_types::{
-    BlockCert, BlockId, ChainId, CommitCert, Hash, KeyRef, Payload, PublicKey, QuorumCert, Scheme, Signature,
-    SignedTransaction, TimeoutCert, ValidatorSet, decode, encode,
+    BlockCert, BlockId, ChainId, CommitCert, EpochProof, Hash, KeyRef, Payload, PublicKey, QuorumCert,
+    Scheme, Signature, SignedTransaction, TimeoutCert, ValidatorSet, decode, encode,
 };
 use serde_json::Value;
 
@@ -105,6 +105,21 @@ fn certificates() {
     verifier.timeout_cert(&set, root, Arc::new(timeout)).unwrap();
     let mixed: CommitCert = decode(&of("quorum")).unwrap();
     assert!(verifier.commit_cert(&set, Arc::new(mixed)).is_err());
+}
+
+#[test]
+fn epoch_proofs() {
+    let all = vectors("epochs");
+    let verifier = Verifier::new(ChainId::from_hex(text(&all, "chain")).unwrap());
+    let set: ValidatorSet = decode(&bytes(&all, "validator_set")).unwrap();
+    for case in list(&all, "valid") {
+        let proof: EpochProof = decode(&bytes(case, "bytes")).unwrap();
+        verifier.epoch_proof(&set, Arc::new(proof)).unwrap();
+    }
+    for case in list(&all, "invalid").iter().filter(|case| text(case, "fails") != "decode") {
+        let proof: EpochProof = decode(&bytes(case, "bytes")).unwrap();
+        assert!(verifier.epoch_proof(&set, Arc::new(proof)).is_err(), "{}", case["name"]);
+    }
 }
 
 #[test]

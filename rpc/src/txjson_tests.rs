@@ -29,17 +29,7 @@ fn expected() -> SignedTransaction {
                 KeyRef::Inline(PublicKey::new(Scheme::MlDsa65, &[1; 1_952]).expect("length")),
                 KeyRef::Registered(2),
             ],
-            payload: Payload::Proofs(Proofs(vec![Proof {
-                kind: ProofKind::Batch,
-                tree: TreeKind::CairnB3V1,
-                root: Hash([0x22; 32]),
-                leaves: 1,
-                reference: String::new(),
-                previous: None,
-                subject: None,
-                on_behalf_of: None,
-                metadata: Vec::new(),
-            }])),
+            payload: Payload::Proofs(Proofs(vec![Proof::batch(TreeKind::CairnB3V1, Hash([0x22; 32]), 1)])),
         },
         vec![Signature::new(&[4; 3_309]).expect("length"), Signature::new(&[5; 3_309]).expect("length")],
     )

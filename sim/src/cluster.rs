@@ -237,6 +237,7 @@ impl Cluster {
             Event::Forward { node, .. } => self.forward(node),
             Event::Tick { node, .. } => self.tick(node),
             Event::Unanswered { node, request, .. } => self.unanswered(node, request),
+            Event::Rebuild { node, from, compact, tries, .. } => self.rebuild(node, from, &compact, tries),
             Event::Misbehave { node } => self.misbehave(node),
             Event::Late { from, to, packet } => self.send_now(from, to, packet),
             Event::Begin { perturbation } => self.begin(perturbation),
@@ -257,6 +258,9 @@ impl Cluster {
         let bytes = match (self.manifest.net.certificates, &packet) {
             (crate::manifest::Certificates::Reference, Packet::Message(sealed)) => {
                 sealed.bytes_by_reference()
+            }
+            (crate::manifest::Certificates::Reference, Packet::Compact(compact)) => {
+                compact.bytes_by_reference()
             }
             _ => packet.bytes(),
         };

@@ -243,7 +243,8 @@ impl Cluster {
         let Some(sealed) = self.sealed(node, outgoing) else { return };
         let to: Vec<usize> =
             (0..self.nodes.len()).filter(|to| *to != node && self.nodes[*to].me.is_some()).collect();
-        self.send_as_role(node, to, Rc::clone(&sealed));
+        let packet = self.broadcasting(node, &sealed);
+        self.send_packet_as_role(node, to, &sealed, &packet);
         if signed && let Some(input) = sealed.inputs.last() {
             let input = input.clone();
             if let Some(live) = self.nodes[node].live.as_mut() {
@@ -299,6 +300,7 @@ impl Cluster {
         let Some(live) = self.nodes[to].live.as_mut() else { return };
         let fresh = match &packet {
             Packet::Message(sealed) => live.unknown(&sealed.signatures),
+            Packet::Compact(compact) => live.unknown(&compact.sealed.signatures),
             Packet::Reply(reply) => reply.proposal().map_or(0, |sealed| live.unknown(&sealed.signatures)),
             Packet::Transactions(list, _) if cpu.verify.0 > 0 => {
                 let known =
@@ -327,6 +329,9 @@ impl Cluster {
     pub(crate) fn checked(&mut self, node: usize, from: usize, packet: Packet) {
         match packet {
             Packet::Message(sealed) => self.hear(node, from, &sealed),
+            Packet::Compact(compact) => self.rebuild(node, from, &compact, 0),
+            Packet::Lacking(lacking) => self.complete(node, from, lacking),
+            Packet::Bodies(lacking) => self.hear(node, from, &lacking.sealed),
             Packet::Transactions(list, _) => self.receive_transactions(node, &list),
             Packet::Ask(asked) => self.serve(node, from, *asked),
             Packet::Reply(reply) => self.answered(node, from, &reply),
@@ -334,7 +339,7 @@ impl Cluster {
         }
     }
 
-    fn hear(&mut self, node: usize, from: usize, sealed: &Rc<Sealed>) {
+    pub(crate) fn hear(&mut self, node: usize, from: usize, sealed: &Rc<Sealed>) {
         if let Some(fault) = &sealed.fault {
             if self.nodes[from].honest {
                 let what = format!("{} sends what does not verify: {fault}", self.name(from));

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use cairn_catchup::RequestId;
 use cairn_consensus::{Action, Input, Timer};
 
+use crate::compact::Compact;
 use crate::executor::Task;
 use crate::packet::Packet;
 
@@ -40,6 +41,8 @@ pub(crate) enum Event {
     Tick { node: usize, incarnation: u32 },
     /// A question has waited long enough.
     Unanswered { node: usize, incarnation: u32, request: RequestId },
+    /// Transactions that a proposal names may have come in.
+    Rebuild { node: usize, incarnation: u32, from: usize, compact: Rc<Compact>, tries: u32 },
     /// A role's turn to misbehave by itself.
     Misbehave { node: usize },
     /// A role's message goes out late.
@@ -72,6 +75,7 @@ impl Event {
             Self::Forward { node, .. } => (9, *node),
             Self::Tick { node, .. } => (10, *node),
             Self::Unanswered { node, .. } => (11, *node),
+            Self::Rebuild { node, .. } => (12, *node),
             Self::Misbehave { node } => (13, *node),
             Self::Late { from, .. } => (14, *from),
             Self::Begin { perturbation } => (15, *perturbation),
@@ -95,7 +99,8 @@ impl Event {
             | Self::SyncState { incarnation, .. }
             | Self::Forward { incarnation, .. }
             | Self::Tick { incarnation, .. }
-            | Self::Unanswered { incarnation, .. } => Some(*incarnation),
+            | Self::Unanswered { incarnation, .. }
+            | Self::Rebuild { incarnation, .. } => Some(*incarnation),
             _ => None,
         }
     }

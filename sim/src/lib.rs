@@ -10,6 +10,7 @@ mod byzantine;
 pub mod campaign;
 pub mod cli;
 mod cluster;
+mod compact;
 mod disk;
 mod driver;
 mod events;
@@ -39,7 +40,7 @@ pub use faults::describe;
 pub use invariants::{Invariant, Violation};
 pub use manifest::{
     Assertions, Byzantine, Certificates, Cpu, Execution, Load, Manifest, ManifestFault, NODES_MAX, Net,
-    PERTURBATIONS_MAX, ParamsPlan, Perturb, PerturbKind, Signatures, Unsynced, Which,
+    PERTURBATIONS_MAX, ParamsPlan, Perturb, PerturbKind, Proposals, Signatures, Unsynced, Which,
 };
 pub use report::finality_plot;
 pub use run::{Outcome, run};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cairn_types::identity::IdentityOp;
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
-    AuthenticatedTx, Context, Height, KeyRef, Payload, Proof, ProofKind, SignedTransaction, Transaction,
-    TreeKind, TxId, Verified,
+    AuthenticatedTx, Context, Height, KeyRef, Payload, Proof, SignedTransaction, Transaction, TreeKind, TxId,
+    Verified,
 };
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -130,16 +130,12 @@ impl Cluster {
     fn proofs(&mut self) -> Payload {
         let count = self.manifest.load.proofs;
         let base = self.clients.nonce << 10;
-        let proof = |index: u32| Proof {
-            kind: ProofKind::Batch,
-            tree: TreeKind::CairnB3V1,
-            root: Context::BatchRoot.hash(&(base + u64::from(index)).to_le_bytes()),
-            leaves: 1,
-            reference: String::new(),
-            previous: None,
-            subject: None,
-            on_behalf_of: None,
-            metadata: Vec::new(),
+        let proof = |index: u32| {
+            Proof::batch(
+                TreeKind::CairnB3V1,
+                Context::BatchRoot.hash(&(base + u64::from(index)).to_le_bytes()),
+                1,
+            )
         };
         Payload::Proofs(Proofs((0..count).map(proof).collect()))
     }

@@ -101,6 +101,19 @@ pub struct Net {
     pub clock_skew: Micros,
     /// How certificates travel inside messages.
     pub certificates: Certificates,
+    /// How blocks travel inside proposals.
+    pub proposals: Proposals,
+}
+
+/// How a leader's block travels to everyone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proposals {
+    /// As the leaves of its transactions; a receiver finds them in its pool, or asks for what it lacks.
+    #[default]
+    Compact,
+    /// With every transaction.
+    Whole,
 }
 
 /// How certificates travel.
@@ -348,6 +361,7 @@ impl Default for Net {
             bandwidth: Bandwidth(None),
             clock_skew: Micros(0),
             certificates: Certificates::Inline,
+            proposals: Proposals::Compact,
         }
     }
 }

@@ -12,6 +12,7 @@ use cairn_types::{
     TimeoutCert, ValidatorIndex, View,
 };
 
+use crate::compact::{Compact, Lacking};
 use crate::fetch::{Asked, Reply};
 use crate::world::World;
 
@@ -27,6 +28,12 @@ const SIGNATURE_BYTES: u64 = Signature::BYTES_MAX as u64 + 4;
 pub(crate) enum Packet {
     /// A consensus message.
     Message(Rc<Sealed>),
+    /// A proposal that names its transactions.
+    Compact(Rc<Compact>),
+    /// What a receiver of such a proposal lacks.
+    Lacking(Rc<Lacking>),
+    /// The transactions it lacked.
+    Bodies(Rc<Lacking>),
     /// A client's transactions, on their way to the leaders and everyone else.
     Transactions(Rc<Vec<Arc<SignedTransaction>>>, u64),
     /// A question of whoever lacks blocks.
@@ -123,6 +130,9 @@ impl Packet {
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::Message(sealed) => sealed.bytes,
+            Self::Compact(compact) => compact.bytes,
+            Self::Lacking(lacking) => OVERHEAD_BYTES + 32 + 4 * lacking.count,
+            Self::Bodies(lacking) => OVERHEAD_BYTES + lacking.bytes,
             Self::Transactions(_, bytes) => OVERHEAD_BYTES + bytes,
             Self::Ask(_) => OVERHEAD_BYTES + 40,
             Self::Reply(reply) => OVERHEAD_BYTES + reply.bytes,
@@ -134,6 +144,9 @@ impl Packet {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Message(sealed) => sealed.kind(),
+            Self::Compact(compact) => compact.sealed.kind(),
+            Self::Lacking(_) => "question for transactions",
+            Self::Bodies(_) => "missing transactions",
             Self::Transactions(..) => "transactions",
             Self::Ask(_) => "question",
             Self::Reply(reply) if reply.is_block() => "block",
@@ -145,7 +158,7 @@ impl Packet {
     /// Whether it goes before transactions and old blocks.
     pub(crate) fn is_hot(&self) -> bool {
         match self {
-            Self::Message(_) => true,
+            Self::Message(_) | Self::Compact(_) | Self::Lacking(_) | Self::Bodies(_) => true,
             Self::Ask(asked) => matches!(asked.question, Question::Block(_)),
             Self::Reply(reply) => reply.is_block(),
             Self::Transactions(..) | Self::Announcement(_) => false,

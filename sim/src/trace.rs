@@ -71,6 +71,11 @@ impl Trace {
         self.hasher.update(packet.kind().as_bytes());
         match packet {
             Packet::Message(sealed) => self.message(sealed),
+            Packet::Compact(compact) => self.message(&compact.sealed),
+            Packet::Lacking(lacking) | Packet::Bodies(lacking) => {
+                self.hasher.update(&lacking.count.to_le_bytes());
+                self.message(&lacking.sealed);
+            }
             Packet::Ask(asked) => match asked.question {
                 Question::Tip => {}
                 Question::Block(id) => self.block(&id),

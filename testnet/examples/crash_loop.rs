@@ -143,7 +143,7 @@ impl Crashes {
 
     /// Starts a node, half of the time with a point to die at.
     fn start(&mut self, node: u16, power: bool) -> anyhow::Result<()> {
-        let point = Point::ALL[self.random.random_range(0..Point::ALL.len())];
+        let point = Point::OF_BLOCKS[self.random.random_range(0..Point::OF_BLOCKS.len())];
         let pass = self.random.random_range(1..=PASS_MAX);
         let die_at = self.random.random_bool(0.5).then_some((point, pass));
         let fate = Rehearsal { lose_unsynced: power, die_at };

@@ -9,9 +9,7 @@ use cairn_client::{ClientFault, Sender};
 use cairn_crypto::KeyPair;
 use cairn_receipt::{AnchorReceipt, ReceiptVerifier, Trusted};
 use cairn_types::validator::SetFault;
-use cairn_types::{
-    Address, ChainId, Genesis, Hash, Proof, ProofKind, Scheme, SignedTransaction, TreeKind, encode,
-};
+use cairn_types::{Address, ChainId, Genesis, Hash, Proof, Scheme, SignedTransaction, TreeKind, encode};
 use serde_json::Value;
 
 use crate::api::{CallFault, NodeApi};
@@ -28,15 +26,8 @@ const WAIT_MS_MAX: u64 = 30_000;
 /// A proof of a root nobody has anchored before.
 pub fn random_proof(metadata_bytes: usize) -> Proof {
     Proof {
-        kind: ProofKind::Batch,
-        tree: TreeKind::CairnB3V1,
-        root: Hash(rand::random()),
-        leaves: LEAVES,
-        reference: String::new(),
-        previous: None,
-        subject: None,
-        on_behalf_of: None,
         metadata: (0..metadata_bytes).map(|_| rand::random()).collect(),
+        ..Proof::batch(TreeKind::CairnB3V1, Hash(rand::random()), LEAVES)
     }
 }
 

@@ -155,8 +155,9 @@ impl LocalNetwork {
             let dir = self.layout.dir().to_owned();
             return Err(Fault::AlreadyRunning { dir, running: running.join(", ") });
         }
+        // Those of nodes killed a moment ago may still be closing.
         for node in self.nodes() {
-            self.ports(node)?.check_free(node)?;
+            self.ports(node)?.wait_free(node)?;
         }
         self.nodes().try_for_each(|node| self.start_node(node))
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::fault::Fault;
 
-/// A step of a block's life at which a node can be told to die.
+/// A step of a block's life, or the end of an epoch, at which a node can be told to die.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Point {
     /// Bodies and certificates are written to the safety journal's log, not synced.
@@ -25,11 +25,26 @@ pub enum Point {
     BatchWritten,
     /// The state is synced; nobody has been told.
     StateSynced,
+    /// An epoch's last block, its proof and the next validators are synced; the next epoch has not begun here.
+    EpochSynced,
 }
 
 impl Point {
-    /// Every point, in the order in which a block meets them.
-    pub const ALL: [Self; 8] = [
+    /// Every point.
+    pub const ALL: [Self; 9] = [
+        Self::LogWritten,
+        Self::LogSynced,
+        Self::RecordWritten,
+        Self::RecordSynced,
+        Self::Signed,
+        Self::Final,
+        Self::BatchWritten,
+        Self::StateSynced,
+        Self::EpochSynced,
+    ];
+
+    /// Those that every block meets, in its order.
+    pub const OF_BLOCKS: [Self; 8] = [
         Self::LogWritten,
         Self::LogSynced,
         Self::RecordWritten,
@@ -51,6 +66,7 @@ impl Point {
             Self::Final => "final",
             Self::BatchWritten => "batch-written",
             Self::StateSynced => "state-synced",
+            Self::EpochSynced => "epoch-synced",
         }
     }
 }

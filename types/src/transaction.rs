@@ -352,6 +352,21 @@ fn check_proofs(proofs: &[Proof]) -> Result<(), TxFault> {
 }
 
 impl Proof {
+    /// A batch of `leaves` under `root`, and nothing more said about it.
+    pub const fn batch(tree: TreeKind, root: Hash, leaves: u64) -> Self {
+        Self {
+            kind: ProofKind::Batch,
+            tree,
+            root,
+            leaves,
+            reference: String::new(),
+            previous: None,
+            subject: None,
+            on_behalf_of: None,
+            metadata: Vec::new(),
+        }
+    }
+
     /// `H[proof](chain ‖ sender ‖ borsh Proof)`: the same for a repeated or re-signed submission.
     pub fn id(&self, chain: ChainId, sender: Address) -> ProofId {
         ProofId::new(Context::Proof.hash_parts(&[chain.as_bytes(), sender.as_bytes(), &encode(self)]))

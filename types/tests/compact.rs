@@ -5,22 +5,12 @@ use std::sync::Arc;
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
     Address, Admission, Assembly, Block, BlockCert, BlockId, Carried, ChainId, CompactFault, CompactProposal,
-    Epoch, Genesis, Hash, KeyRef, Params, Payload, Proof, ProofKind, Proposal, PublicKey, Scheme, Signature,
+    Epoch, Genesis, Hash, KeyRef, Params, Payload, Proof, Proposal, PublicKey, Scheme, Signature,
     SignedTransaction, Transaction, TreeKind, Validator, decode, encode, tree,
 };
 
 fn transaction(nonce: u64) -> Arc<SignedTransaction> {
-    let proof = Proof {
-        kind: ProofKind::Batch,
-        tree: TreeKind::CairnB3V1,
-        root: Hash([7; 32]),
-        leaves: 1,
-        reference: String::new(),
-        previous: None,
-        subject: None,
-        on_behalf_of: None,
-        metadata: Vec::new(),
-    };
+    let proof = Proof::batch(TreeKind::CairnB3V1, Hash([7; 32]), 1);
     let transaction = Transaction {
         version: TRANSACTION_VERSION,
         chain: ChainId::ZERO,

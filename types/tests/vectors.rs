@@ -4,7 +4,7 @@ use cairn_types::log::TreeHash;
 use cairn_types::signing::{Tag, block_preimage, timeout_preimage};
 use cairn_types::tree::{BatchTree, batch_leaf, root, verify_batch_path};
 use cairn_types::{
-    BlockId, ChainId, CommitCert, Context, Epoch, Hash, Header, Params, QuorumCert, Record,
+    BlockId, ChainId, CommitCert, Context, Epoch, EpochProof, Hash, Header, Params, QuorumCert, Record,
     SignedTransaction, TimeoutCert, TreeKind, ValidatorSet, View, decode, encode,
 };
 use serde_json::Value;
@@ -145,6 +145,37 @@ fn transactions() {
             Err(_) => "decode",
             Ok(Err(_)) => "shape",
             Ok(Ok(())) => "signatures",
+        };
+        assert_eq!(stage, text(case, "fails"), "{}", case["name"]);
+    }
+}
+
+#[test]
+fn epoch_proofs() {
+    let all = vectors("epochs");
+    let chain = ChainId::from_hex(text(&all, "chain")).unwrap();
+    let set: ValidatorSet = decode(&bytes(&all, "validator_set")).unwrap();
+    for case in list(&all, "valid") {
+        let raw = bytes(case, "bytes");
+        let proof: EpochProof = decode(&raw).unwrap();
+        assert_eq!(encode(&proof), raw);
+        assert_eq!(proof.check_shape(chain, &set), Ok(()), "{}", case["name"]);
+        let last = proof.last_block().unwrap();
+        assert_eq!(
+            (last.id().to_string(), last.height.get()),
+            (text(case, "last_block").to_owned(), case["height"].as_u64().unwrap())
+        );
+        assert_eq!(
+            (proof.epoch().get(), proof.is_carried()),
+            (case["epoch"].as_u64().unwrap(), case["carried"].as_bool().unwrap())
+        );
+        assert_eq!(last.next_validators.to_string(), text(case, "next_validators"));
+    }
+    for case in list(&all, "invalid") {
+        let stage = match decode::<EpochProof>(&bytes(case, "bytes")) {
+            Err(_) => "decode",
+            Ok(proof) if proof.check_shape(chain, &set).is_err() => "shape",
+            Ok(_) => "signatures",
         };
         assert_eq!(stage, text(case, "fails"), "{}", case["name"]);
     }

@@ -31,6 +31,22 @@ fn one_honest_peer_is_enough_among_any_one_kind_of_liar() {
     }
 }
 
+/// An epoch ends every 150 blocks, every third time through a carrier, so each is known only when the one before is
+/// applied. Every liar, also about the ends, once beside one honest peer.
+#[test]
+fn one_honest_peer_is_enough_over_the_ends_of_epochs() {
+    let chain = |salt| Chain::with_epochs(4_000, salt, 150);
+    let world = World { chain: chain(0), fork: chain(1) };
+    for liar in Kind::LIARS.into_iter().chain(Kind::ABOUT_EPOCHS) {
+        let kinds = [liar, liar, liar, Kind::Honest];
+        let seen = Run::new(&world, &kinds, 3_000, 20).finish(Duration::from_secs(120));
+        assert!(seen.epochs >= 20, "{liar:?}: {} ends among {} blocks", seen.epochs, seen.applied);
+        let punished = if liar.lies_provably() { 3 } else { 0 };
+        assert_eq!(seen.punished.len(), punished, "{liar:?}");
+        assert!(seen.took < Duration::from_secs(60), "{liar:?} cost {:?}", seen.took);
+    }
+}
+
 /// The figure of the plan: 100,000 blocks behind, one honest peer and seven different liars.
 #[test]
 fn a_node_100_000_blocks_behind_catches_up_from_one_honest_peer_among_seven_liars() {

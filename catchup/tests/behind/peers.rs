@@ -1,9 +1,10 @@
 //! Peers of every kind, honest and not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_catchup::{Answer, Claim, Entry, Failure, Question, check_range};
-use cairn_types::Height;
+use cairn_types::{Epoch, Height, Signature};
 
 use crate::chain::{Chain, verify};
 
@@ -50,6 +51,10 @@ pub(crate) enum Kind {
     Deaf,
     /// Bytes that decode to nothing.
     Garbled,
+    /// Leaves out that an epoch has ended.
+    Unending,
+    /// Gives forged proofs that epochs have ended.
+    FalseEnd,
 }
 
 impl Kind {
@@ -71,6 +76,9 @@ impl Kind {
         Self::Garbled,
     ];
 
+    /// Liars about the ends of epochs.
+    pub(crate) const ABOUT_EPOCHS: [Self; 2] = [Self::Unending, Self::FalseEnd];
+
     /// Whether what it answers can be proven wrong.
     pub(crate) const fn lies_provably(self) -> bool {
         matches!(
@@ -82,6 +90,8 @@ impl Kind {
                 | Self::Flooder
                 | Self::Deaf
                 | Self::Garbled
+                | Self::Unending
+                | Self::FalseEnd
         )
     }
 }
@@ -92,13 +102,15 @@ pub(crate) struct World {
     pub(crate) fork: Chain,
 }
 
-/// A peer's answer to `question`, and when it comes. `asked`: how often it was asked before.
+/// A peer's answer to `question`, and when it comes. `asked`: how often it was asked before; `known`: the epoch that the
+/// asking state is in.
 pub(crate) fn answer(
     world: &World,
     kind: Kind,
     question: Question,
     tip: u64,
     asked: u64,
+    known: Epoch,
 ) -> (Duration, Result<Answer, Failure>) {
     let quick = Duration::from_millis(20);
     match (question, kind) {
@@ -115,7 +127,8 @@ pub(crate) fn answer(
             let travel = quick + Duration::from_secs_f64(bytes as f64 / f64::from(per_second));
             let slow = Duration::from_millis(9_500);
             let after = if kind == Kind::Slow { slow } else { travel };
-            let range = check_range(from, count, entries, bytes, &mut verify);
+            let range =
+                check_range(from, count, entries, bytes, &mut |header, proof| verify(known, header, proof));
             (after, range.map(Answer::Range).map_err(|fault| Failure::Wrong(fault.to_string())))
         }
     }
@@ -159,6 +172,17 @@ fn entries(world: &World, kind: Kind, from: u64, count: u64, tip: u64) -> Vec<En
         Kind::Flooder => honest(from, count + 5),
         Kind::Bare => {
             honest(from, fits).into_iter().map(|entry| Entry { certificate: None, ..entry }).collect()
+        }
+        Kind::Unending => honest(from, fits).into_iter().map(|entry| Entry { end: None, ..entry }).collect(),
+        Kind::FalseEnd => {
+            let mut entries = honest(from, fits);
+            for end in entries.iter_mut().filter_map(|entry| entry.end.as_mut()) {
+                let end = Arc::make_mut(end);
+                let mut forged = (*end.certificate).clone();
+                forged.signatures = vec![Signature::new(&[1; 32]).expect("short enough")];
+                end.certificate = Arc::new(forged);
+            }
+            entries
         }
         Kind::Empty | Kind::Falling | Kind::Boaster => Vec::new(),
         Kind::Dripping => honest(from, 1),

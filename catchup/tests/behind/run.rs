@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     /// Questions about ranges, by peer.
     pub(crate) asked: BTreeMap<usize, u64>,
     pub(crate) applied: u64,
+    /// Ends of epochs among them.
+    pub(crate) epochs: u64,
 }
 
 pub(crate) struct Run<'a> {
@@ -145,7 +147,7 @@ impl<'a> Run<'a> {
         for output in self.machine.step(self.now, input) {
             match output {
                 Output::Ask { peer, request, question } => self.ask(peer, request, question),
-                Output::Apply { blocks, .. } => self.apply(&blocks),
+                Output::Apply { blocks, end } => self.apply(&blocks, end.is_some()),
                 Output::Punish { peer, why } => {
                     assert!(self.kinds[peer].lies_provably(), "{:?} was punished: {why}", self.kinds[peer]);
                     self.seen.punished.insert(peer);
@@ -168,7 +170,8 @@ impl<'a> Run<'a> {
             *times += 1;
         }
         self.check_bounds();
-        let (after, outcome) = answer(self.world, self.kinds[peer], question, self.tip(), asked);
+        let known = self.world.chain.epoch_after(self.machine.tip().height.get());
+        let (after, outcome) = answer(self.world, self.kinds[peer], question, self.tip(), asked, known);
         let news = match outcome {
             Ok(answer) => Input::Answer { request, answer },
             Err(failure) => Input::Failed { request, failure },
@@ -192,17 +195,23 @@ impl<'a> Run<'a> {
         assert!(ranges.len() <= RANGES_MAX + 1 + stale, "{} ranges", ranges.len());
     }
 
-    fn apply(&mut self, blocks: &[CertifiedBlock]) {
+    fn apply(&mut self, blocks: &[CertifiedBlock], ends: bool) {
         assert!(!self.applying, "two batches at once");
         assert!(blocks.len() <= RANGE_BLOCKS_MAX as usize);
         self.applying = true;
         let mut height = self.machine.tip().height.get();
-        for certified in blocks {
+        let epoch = self.world.chain.epoch_after(height);
+        for (at, certified) in blocks.iter().enumerate() {
+            let header = certified.block.header();
+            assert_eq!(header.epoch, epoch, "a batch goes beyond an epoch");
+            let last = at + 1 == blocks.len();
+            assert_eq!(header.ends_epoch(), last && ends, "an end without its proof, or the other way round");
             height += 1;
             assert_eq!(certified.block, self.world.chain.entries[height as usize].block, "not the chain's");
             assert!(certified.certificate.view >= certified.block.header().view);
         }
         self.seen.applied += blocks.len() as u64;
+        self.seen.epochs += u64::from(ends);
         let tip = self.world.chain.position(height);
         let news = Input::Committed { tip, applied: true };
         self.at(APPLY_TIME * blocks.len() as u32, Event::News(news));

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use cairn_catchup::{
-    Answer, CatchUp, Claim, Entry, Failure, Input, Judge, Output, Question, RANGE_BLOCKS, RANGE_BLOCKS_MAX,
-    RangeFault, RequestId, Rest, check_range,
+    Answer, CatchUp, Claim, Entry, Failure, Input, Judge, Output, Proof, Question, RANGE_BLOCKS,
+    RANGE_BLOCKS_MAX, RangeFault, RequestId, Rest, check_range,
 };
-use cairn_types::{Block, BlockId, Epoch, Hash, Height};
+use cairn_types::{Block, BlockId, Epoch, Hash, Header, Height};
 
 use crate::chain::{Chain, verify};
+
+/// The verdict of a state in epoch 0.
+fn verify_first(header: &Header, proof: Proof<'_>) -> Judge {
+    verify(Epoch::ZERO, header, proof)
+}
 
 const HONEST: u32 = 1;
 const OTHER: u32 = 2;
@@ -70,7 +75,7 @@ impl Bench {
     fn serve(&mut self, peer: u32, from: u64) {
         let (request, count) = self.take(peer, from);
         let entries = self.chain.range(from, u64::from(count), 3_000);
-        let range = check_range(Height::new(from), count, entries, 1_000, &mut verify).unwrap();
+        let range = check_range(Height::new(from), count, entries, 1_000, &mut verify_first).unwrap();
         self.step(10, Input::Answer { request, answer: Answer::Range(range) });
     }
 
@@ -137,7 +142,7 @@ fn an_empty_answer_and_a_falling_height_void_the_claim() {
     bench.peer(OTHER, 3_000);
     let (request, count) = bench.take(OTHER, 1);
     bench.asked.clear();
-    let nothing = check_range(Height::new(1), count, Vec::new(), 0, &mut verify).unwrap();
+    let nothing = check_range(Height::new(1), count, Vec::new(), 0, &mut verify_first).unwrap();
     bench.step(10, Input::Answer { request, answer: Answer::Range(nothing) });
     for _ in 0..20 {
         bench.step(50, Input::Tick);
@@ -239,7 +244,7 @@ fn a_range_without_any_certificate_is_asked_for_again_with_more_blocks() {
     let (request, count) = bench.take(HONEST, 1);
     let bare = bench.chain.range(1, u64::from(count), 3_000).into_iter();
     let bare = bare.map(|entry| Entry { certificate: None, ..entry }).collect();
-    let range = check_range(Height::new(1), count, bare, 9, &mut verify).unwrap();
+    let range = check_range(Height::new(1), count, bare, 9, &mut verify_first).unwrap();
     bench.step(10, Input::Answer { request, answer: Answer::Range(range) });
     assert!(bench.ranges().contains(&(HONEST, 1, RANGE_BLOCKS_MAX)), "{:?}", bench.ranges());
 }
@@ -258,7 +263,7 @@ fn a_departed_peer_is_asked_nothing_and_its_questions_go_on() {
 fn each_way_a_range_can_be_wrong_has_its_name() {
     let chain = Chain::new(20, 0);
     let check = |from: u64, count: u32, entries: Vec<Entry>| {
-        check_range(Height::new(from), count, entries, 0, &mut verify)
+        check_range(Height::new(from), count, entries, 0, &mut verify_first)
     };
     let good = chain.range(3, 6, 20);
     let range = check(3, 6, good.clone()).unwrap();

@@ -12,7 +12,7 @@ use cairn_types::message::{Ballot, Carried};
 use cairn_types::signing::timeout_preimage;
 use cairn_types::{
     Address, Block, BlockCert, BlockId, ChainId, CommitCert, Context, Epoch, EpochProof, Genesis, Hash,
-    Header, Message, Params, Payload, Proof, ProofKind, Proposal, PublicKey, QuorumCert, Scheme, Signature,
+    Header, Message, Params, Payload, Proof, Proposal, PublicKey, QuorumCert, Scheme, Signature,
     SignedTransaction, Slot, Timeout, TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator,
     ValidatorIndex, ValidatorSet, View,
     genesis::{Admission, GENESIS_VERSION},
@@ -304,17 +304,7 @@ impl World {
     }
 
     pub(crate) fn transaction(&self, nonce: u64) -> Arc<SignedTransaction> {
-        let proof = Proof {
-            kind: ProofKind::Batch,
-            tree: TreeKind::CairnB3V1,
-            root: Context::BatchRoot.hash(&nonce.to_le_bytes()),
-            leaves: 1,
-            reference: String::new(),
-            previous: None,
-            subject: None,
-            on_behalf_of: None,
-            metadata: Vec::new(),
-        };
+        let proof = Proof::batch(TreeKind::CairnB3V1, Context::BatchRoot.hash(&nonce.to_le_bytes()), 1);
         let transaction = Transaction {
             version: TRANSACTION_VERSION,
             chain: self.chain,

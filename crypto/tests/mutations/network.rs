@@ -11,9 +11,9 @@ use cairn_types::node_record::{NodeRecord, SignedNodeRecord};
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
     Admission, Block, BlockCert, BlockId, Carried, ChainId, CommitCert, Conflict, Epoch, EpochProof,
-    Evidence, Genesis, Hash, Header, KeyRef, Message, Params, Payload, Proof, ProofKind, Proposal, Scheme,
-    Signature, SignedTransaction, Timeout, TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator,
-    ValidatorIndex, ValidatorSet, View, tree,
+    Evidence, Genesis, Hash, Header, KeyRef, Message, Params, Payload, Proof, Proposal, Scheme, Signature,
+    SignedTransaction, Timeout, TimeoutCert, TimeoutEntry, Transaction, TreeKind, Validator, ValidatorIndex,
+    ValidatorSet, View, tree,
 };
 
 pub(crate) const CHAIN: ChainId = ChainId::new(Hash([7; 32]));
@@ -134,15 +134,9 @@ impl Network {
     fn transaction(&self, nonce: u64) -> Arc<SignedTransaction> {
         let key = &self.keys[0];
         let proof = Proof {
-            kind: ProofKind::Batch,
-            tree: TreeKind::CairnB3V1,
-            root: Hash([9; 32]),
-            leaves: 5,
             reference: "invoice 7".into(),
-            previous: None,
-            subject: None,
-            on_behalf_of: None,
             metadata: vec![1, 2, 3],
+            ..Proof::batch(TreeKind::CairnB3V1, Hash([9; 32]), 5)
         };
         let transaction = Transaction {
             version: TRANSACTION_VERSION,

@@ -2,7 +2,7 @@
 //! pool lacks is waited for, because it is usually on its way, then asked of the proposer, and in the end the
 //! whole block of whoever has it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +20,11 @@ use super::context::Context;
 use super::task::Job;
 use super::wire::{FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest};
 
-/// Proposals being made whole at one moment: one for each of the eight views that a replica looks ahead, with
-/// room for leaders that sign two. Of any more, the votes make the replica fetch the whole block.
-const ASSEMBLING_MAX: usize = 16;
+/// Proposals of one validator being made whole at one moment: its present one, one given up, and room for two more. A
+/// leader that signs many blocks takes nobody else's room; of any more, votes make the replica fetch the whole block.
+const ASSEMBLING_PER_PEER_MAX: usize = 4;
+/// The same of all validators: those of the eight views that a replica looks ahead, and as many liars.
+const ASSEMBLING_MAX: usize = 64;
 /// How often the pool is looked at for transactions that are on their way, and the pause before each look:
 /// together a little more than the pause of whoever passes them on.
 const LOOKS: u32 = 5;
@@ -34,19 +36,25 @@ const PULL_MAX: Duration = Duration::from_millis(500);
 /// The blocks whose proposals are being made whole.
 #[derive(Debug, Default)]
 pub(crate) struct Assembling {
-    blocks: Mutex<HashSet<BlockId>>,
+    /// With the validator that sent each.
+    blocks: Mutex<HashMap<BlockId, Address>>,
 }
 
 impl Assembling {
     /// Whether the transactions of a block are being collected.
     pub(crate) fn contains(&self, id: &BlockId) -> bool {
-        self.blocks.lock().contains(id)
+        self.blocks.lock().contains_key(id)
     }
 
-    /// Begins to collect; false when that is under way or too many are.
-    fn begin(&self, id: BlockId) -> bool {
+    /// Begins to collect what `from` sent; false when that is under way or too many are.
+    fn begin(&self, id: BlockId, from: Address) -> bool {
         let mut blocks = self.blocks.lock();
-        blocks.len() < ASSEMBLING_MAX && blocks.insert(id)
+        let of_peer = blocks.values().filter(|sender| **sender == from).count();
+        if blocks.len() >= ASSEMBLING_MAX || of_peer >= ASSEMBLING_PER_PEER_MAX || blocks.contains_key(&id) {
+            return false;
+        }
+        blocks.insert(id, from);
+        true
     }
 
     fn end(&self, id: &BlockId) {
@@ -87,7 +95,7 @@ pub(crate) fn take(
     look(context, &mut assembly);
     match assembly.whole() {
         Some(proposal) => feed(context, proposal),
-        None if context.assembling.begin(id) => {
+        None if context.assembling.begin(id, from) => {
             let context = Arc::clone(context);
             context.runtime.clone().spawn(async move { collect(&context, from, id, assembly).await });
         }
@@ -171,5 +179,35 @@ fn feed(context: &Context, proposal: Proposal) {
             let fault: MessageFault = fault;
             tracing::warn!(%fault, "a proposal that was good without its transactions is not with them");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_types::Hash;
+
+    use super::*;
+
+    #[test]
+    fn a_leader_that_signs_many_blocks_takes_nobody_elses_room() {
+        let assembling = Assembling::default();
+        let (liar, honest) = (Address::new(Hash([1; 32])), Address::new(Hash([2; 32])));
+        let block = |n: u8| BlockId::new(Hash([n; 32]));
+        let taken = (0..100).filter(|n| assembling.begin(block(*n), liar)).count();
+        assert_eq!(taken, ASSEMBLING_PER_PEER_MAX);
+        assert!(!assembling.begin(block(0), honest), "begun already");
+        assert!(assembling.begin(block(200), honest) && assembling.contains(&block(200)));
+        assembling.end(&block(0));
+        assert!(assembling.begin(block(50), liar), "room again");
+    }
+
+    #[test]
+    fn what_is_collected_at_one_moment_is_bounded() {
+        let assembling = Assembling::default();
+        let begun = (0..=255).filter(|n| {
+            let id = Hash([*n; 32]);
+            assembling.begin(BlockId::new(id), Address::new(id))
+        });
+        assert_eq!(begun.count(), ASSEMBLING_MAX);
     }
 }

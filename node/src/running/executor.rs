@@ -314,6 +314,7 @@ impl Executor {
         if context.state.epoch() == context.epoch().number() {
             return Ok(()); // told of it before
         }
+        context.disaster.passes(Point::EpochSynced);
         context.keys.look_again();
         match EpochInForce::of(&context.state, &context.keys) {
             Ok(epoch) => {

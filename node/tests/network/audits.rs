@@ -13,6 +13,7 @@ use cairn_types::{Block, CommitCert, Hash, Signature, SignedTransaction, decode,
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, binary};
+use crate::epochs::{address_of, enact, epoch_reaches};
 
 /// Changes the result of one method.
 type Lie = Arc<dyn Fn(&str, &mut Value) + Send + Sync>;
@@ -249,4 +250,47 @@ async fn an_audit_executes_everything_again_and_finds_every_lie() {
     cluster.check().await;
     let (code, answer) = audit("http://127.0.0.1:9", &genesis, &kept, &[]).await;
     assert_eq!(code, 3, "a node that does not answer says nothing about the chain: {answer}");
+}
+
+#[tokio::test]
+async fn an_audit_follows_the_chain_over_the_ends_of_epochs_and_finds_lies_beyond_them() {
+    let mut cluster = Cluster::start(4).await;
+    cluster.anchor(0).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (genesis, kept) = (cluster.network.layout().genesis(), dir.path().join("kept"));
+    let node = cluster.api(1).url().to_owned();
+    let (code, first) = audit(&node, &genesis, &kept, &[]).await;
+    assert_eq!((code, &first["valid"]), (0, &json!(true)), "{first}");
+
+    // The powers become 2, 1, 1, 1 and then 2, 2, 1, 1: other quorums sign from there on.
+    for (epoch, by) in [(1, 0), (2, 1)] {
+        let key = cluster.network.layout().node(by).home.join("keys/validator.json");
+        let power = format!("{}=2", address_of(&key));
+        enact(&cluster.network, &[(0, None), (1, None), (2, None)], &["--power", &power]);
+        epoch_reaches(&cluster, &[0, 1, 2, 3], epoch).await;
+        cluster.anchor(by).await;
+    }
+    let at = cluster.height(1).await;
+    cluster.anchor(2).await;
+    let header = cluster.api(1).call("chain_header", json!({ "at": at })).await.expect("a header");
+    assert_eq!(header["epoch"], json!(2), "{header}");
+
+    // Once on top of an audit that ended in epoch 0, once from the genesis.
+    for data in [kept, dir.path().join("fresh")] {
+        let (code, rest) = audit(&node, &genesis, &data, &[]).await;
+        assert_eq!((code, &rest["valid"]), (0, &json!(true)), "{rest}");
+        assert!(rest["height"].as_u64() > Some(at), "{rest}");
+    }
+    for (what, lie, check, _) in lies(at) {
+        let url = liar(node.clone(), lie).await;
+        let fresh = dir.path().join(what.replace(' ', "-"));
+        let (code, answer) = audit(&url, &genesis, &fresh, &["--memory"]).await;
+        let finding = &answer["finding"];
+        assert_eq!(
+            (code, &finding["check"], &finding["height"]),
+            (1, &json!(check), &json!(at)),
+            "{what}: {answer}"
+        );
+    }
+    cluster.check().await;
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cairn_crypto::{KeyPair, Keystore};
-use cairn_testnet::{LocalNetwork, process};
+use cairn_testnet::rehearsal::Point;
+use cairn_testnet::{LocalNetwork, Rehearsal, process};
 use cairn_types::evidence::Pair;
 use cairn_types::signing::{Tag, block_preimage};
 use cairn_types::{
@@ -39,7 +40,7 @@ fn govern(network: &LocalNetwork, node: u16, key: Option<&Path>, args: &[&str]) 
 }
 
 /// Proposed by the first of `by` and approved by the others; the last approval ends the epoch.
-fn enact(network: &LocalNetwork, by: &[(u16, Option<&Path>)], changes: &[&str]) {
+pub(crate) fn enact(network: &LocalNetwork, by: &[(u16, Option<&Path>)], changes: &[&str]) {
     let motion = govern(network, by[0].0, by[0].1, &[&["propose"], changes].concat());
     let id = motion["tx_id"].as_str().expect("an id").to_owned();
     for (at, (node, key)) in by.iter().enumerate().skip(1) {
@@ -48,7 +49,7 @@ fn enact(network: &LocalNetwork, by: &[(u16, Option<&Path>)], changes: &[&str]) 
     }
 }
 
-async fn epoch_reaches(cluster: &Cluster, nodes: &[u16], epoch: u64) {
+pub(crate) async fn epoch_reaches(cluster: &Cluster, nodes: &[u16], epoch: u64) {
     let until = Instant::now() + cluster.bound();
     for node in nodes {
         loop {
@@ -107,7 +108,7 @@ fn add_candidate(cluster: &mut Cluster) -> (u16, PathBuf) {
     (node, key)
 }
 
-fn address_of(key: &Path) -> String {
+pub(crate) fn address_of(key: &Path) -> String {
     Keystore::load(key).expect("a keystore").address().to_string()
 }
 
@@ -265,5 +266,44 @@ async fn a_validator_that_lost_its_state_comes_back_through_the_epochs_and_signs
     cluster.network.kill_node(1).unwrap();
     cluster.anchor(2).await;
     cluster.start_node(1).await;
+    cluster.check().await;
+}
+
+#[tokio::test]
+async fn power_lost_by_all_where_an_epoch_ends_leads_into_the_next_one() {
+    let mut cluster = Cluster::start(4).await;
+    let anchored = cluster.anchor(0).await;
+    cluster.network.stop_all().unwrap();
+    for node in 0..4u16 {
+        let rehearsal = Rehearsal { lose_unsynced: true, die_at: Some((Point::EpochSynced, 1)) };
+        cluster.network.start_rehearsing(node, Some(rehearsal)).unwrap();
+    }
+    cluster.network.wait_ready(0..4, Duration::from_secs(30)).await.unwrap();
+    let network = &cluster.network;
+    let own = network.layout().node(1).home.join("keys/validator.json");
+    let motion = govern(network, 0, None, &["propose", "--power", &format!("{}=2", address_of(&own))]);
+    let id = motion["tx_id"].as_str().expect("an id").to_owned();
+    govern(network, 1, None, &["approve", &id]);
+    // The approval that ends the epoch: the node may be gone before it answers.
+    let (home, passphrase) = (network.layout().node(2).home, network.layout().passphrase());
+    let last = ["validator", "approve", &id, "--home", path(&home), "--passphrase-file", path(&passphrase)];
+    process::cairn(binary()).args(last).arg("--json").output().expect("the program runs");
+    let until = Instant::now() + Duration::from_secs(30);
+    while cluster.network.running().len() > 1 {
+        assert!(Instant::now() < until, "alive: {:?}", cluster.network.running());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Whoever heard of the end from nobody in time.
+    for node in cluster.network.running() {
+        cluster.network.kill_node(node).unwrap();
+    }
+    cluster.start_all().await;
+    epoch_reaches(&cluster, &[0, 1, 2, 3], 1).await;
+    assert_eq!(set_of(&cluster, 3).await.iter().filter(|it| it["power"] == json!(2)).count(), 1);
+    for node in 0..4 {
+        cluster.anchor(node).await;
+    }
+    let proof_id = json!({ "proof_id": anchored["proof_id"] });
+    cluster.api(3).call("receipt_get", proof_id).await.expect("what was final before is served");
     cluster.check().await;
 }

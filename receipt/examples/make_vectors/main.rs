@@ -3,6 +3,7 @@
 //!
 //! Keys are fixed. ML-DSA signatures are hedged, so each run writes others; all are equally good.
 
+mod epochs;
 #[path = "../../tests/fixture/mod.rs"]
 mod fixture;
 mod logs;
@@ -40,6 +41,7 @@ fn main() -> std::io::Result<()> {
         ("trees", trees()),
         ("transactions", transactions()),
         ("blocks", blocks()),
+        ("epochs", epochs::epoch_proofs()),
         ("genesis", genesis()),
         ("receipts", receipts()),
         ("documents", documents()),

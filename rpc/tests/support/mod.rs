@@ -58,15 +58,9 @@ pub fn key(seed: u8) -> PublicKey {
 
 pub fn signed(nonce: u64) -> SignedTransaction {
     let proof = Proof {
-        kind: ProofKind::Batch,
-        tree: TreeKind::CairnB3V1,
-        root: Hash::from_hex(ROOT).expect("hex"),
-        leaves: 3,
         reference: "invoice 7".into(),
-        previous: None,
-        subject: None,
-        on_behalf_of: None,
         metadata: b"meta".to_vec(),
+        ..Proof::batch(TreeKind::CairnB3V1, Hash::from_hex(ROOT).expect("hex"), 3)
     };
     SignedTransaction::new(
         Transaction {

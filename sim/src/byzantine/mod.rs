@@ -309,10 +309,19 @@ impl Cluster {
 
     /// Sends what an honest node would, and what a role makes of it.
     pub(crate) fn send_as_role(&mut self, node: usize, to: Vec<usize>, sealed: Rc<Sealed>) {
-        match self.with_role(node, |role, seat| role.sends(seat, &to, &sealed)) {
-            None => {
-                to.into_iter().for_each(|to| self.send_now(node, to, Packet::Message(Rc::clone(&sealed))))
-            }
+        self.send_packet_as_role(node, to, &sealed, &Packet::Message(Rc::clone(&sealed)));
+    }
+
+    /// The same for a message that honest nodes send as this packet. What a role makes of it travels whole.
+    pub(crate) fn send_packet_as_role(
+        &mut self,
+        node: usize,
+        to: Vec<usize>,
+        sealed: &Rc<Sealed>,
+        packet: &Packet,
+    ) {
+        match self.with_role(node, |role, seat| role.sends(seat, &to, sealed)) {
+            None => to.into_iter().for_each(|to| self.send_now(node, to, packet.clone())),
             Some(sendings) => self.send_all(node, sendings),
         }
     }

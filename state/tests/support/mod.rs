@@ -47,14 +47,9 @@ pub(crate) fn on_both(body: impl Fn(Arc<dyn Storage>)) {
 pub(crate) fn proof(n: u64) -> Proof {
     Proof {
         kind: if n.is_multiple_of(2) { ProofKind::Batch } else { ProofKind::Work },
-        tree: TreeKind::CairnB3V1,
-        root: Context::BatchRoot.hash(&n.to_le_bytes()),
-        leaves: 1 + n,
         reference: format!("order-{n}"),
-        previous: None,
-        subject: None,
-        on_behalf_of: None,
         metadata: vec![1, 2, 3],
+        ..Proof::batch(TreeKind::CairnB3V1, Context::BatchRoot.hash(&n.to_le_bytes()), 1 + n)
     }
 }
 
