@@ -178,7 +178,9 @@ One port (default `127.0.0.1:26657`) speaks everything over HTTP:
 | `GET /v1/events` | server-sent events: `?stream=blocks`, `proofs` or `identities`, `sender`, `kind`, `did`, `from_cursor`; `Last-Event-ID` resumes |
 | `GET /` | a small page for people |
 
-gRPC (`rpc/proto/cairn.proto`, with health and reflection) is on 26658, Prometheus on 26660 at `/metrics`.
+gRPC (`rpc/proto/cairn.proto`, with health and reflection) is on 26658, Prometheus on 26660 at `/metrics`. Over gRPC go canonical bytes
+and texts that verify offline: transactions of every kind (`Submit`), records, receipts, bundles, state proofs of identities and delegations,
+headers, blocks and their streams. Views made for reading (DID documents, histories, pages, proposals, chains of proofs, logins) are JSON alone.
 
 Parameters go by name (an array is accepted, in the order listed); unknown names are refused. Ids and digests are
 lower-case hex, `0x` is accepted. Bytes are base64 in fields ending in `_b64`. Times come as `time` (RFC 3339) and

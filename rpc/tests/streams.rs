@@ -118,7 +118,11 @@ async fn a_connection_has_eight_subscriptions() {
         socket.subscribe("chain_subscribe", json!({})).await;
     }
     socket.send(9, "chain_subscribe", json!({})).await;
-    assert_eq!(socket.next().await["error"]["code"], -32006);
+    let refused = socket.next().await["error"].clone();
+    assert_eq!(
+        (&refused["code"], &refused["data"]["kind"]),
+        (&json!(-32026), &json!("too_many_subscriptions"))
+    );
 }
 
 #[tokio::test]

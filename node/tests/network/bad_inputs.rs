@@ -91,14 +91,14 @@ impl Desk {
         let output = command.stdin(std::process::Stdio::null()).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let value: Value = serde_json::from_str(&out).unwrap_or_default();
-        let said = match (value["error"]["message"].as_str(), value["failed"].as_str()) {
-            (Some(message), _) => message.to_owned(),
-            (None, Some(failed)) => {
-                let checks = value["checks"].as_array().cloned().unwrap_or_default();
-                let check = checks.iter().find(|check| check["name"] == failed).cloned().unwrap_or_default();
-                format!("`{failed}`: {}", check["detail"].as_str().unwrap_or_default())
-            }
-            _ => err.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned(),
+        let mut checks = value["checks"].as_array().into_iter().flatten();
+        let refusal = checks.find(|check| check["passed"] == false || check["ok"] == false);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let said = match refusal {
+            Some(check) => format!("`{}`: {}", text(&check["name"]), text(&check["detail"])),
+            None if value["reason"].is_string() => text(&value["reason"]),
+            None if value["error"].is_object() => text(&value["error"]["message"]),
+            None => err.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned(),
         };
         (output.status.code().unwrap_or(-1), said)
     }
@@ -194,11 +194,7 @@ const IDENTITIES: &[&str] = &[
     "rpc proof_get proof_id=12",
 ];
 
-const SETTINGS: &[&str] = &[
-    "[rcp]\nlisten = \"127.0.0.1:1\"",
-    "colour = true",
-    "[rpc\nlisten = 1",
-];
+const SETTINGS: &[&str] = &["[rcp]\nlisten = \"127.0.0.1:1\"", "colour = true", "[rpc\nlisten = 1"];
 
 async fn transactions(cluster: &Cluster) -> Vec<Row> {
     let case = Case::new(cluster, 0).await;
