@@ -26,6 +26,9 @@ the HTTP status) and the message; every JSON-RPC error also says `retryable` and
 What a transaction gets for what it says, rather than how it is written, is in [commands.md](commands.md).
 ";
 
+/// How long an answer on a WebSocket is awaited.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
+
 type Row = (String, String);
 
 fn cell(words: &str) -> String {
@@ -200,7 +203,10 @@ async fn ask(node: &Running, messages: &[Message]) -> String {
         socket.send(message.clone()).await.expect("open");
         // Notifications of earlier subscriptions are none of the answer.
         loop {
-            match socket.next().await {
+            let Ok(next) = tokio::time::timeout(PATIENCE, socket.next()).await else {
+                return "nothing comes back".to_owned();
+            };
+            match next {
                 Some(Ok(Message::Text(text))) => {
                     let value: Value = serde_json::from_str(&text).expect("JSON");
                     if value.get("method").is_none() {

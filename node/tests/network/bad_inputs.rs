@@ -32,12 +32,16 @@ type Row = (String, String);
 /// What differs between two runs left out, and fit for a cell of a table.
 fn cell(words: &str, directory: &Path) -> String {
     let words = words.replace(&format!("{}/", directory.display()), "");
+    let moment = |word: &str| word.len() >= 20 && word.starts_with("20") && word.trim_end().ends_with("Z;");
+    let words: String =
+        words.split_inclusive(' ').map(|word| if moment(word) { "…; " } else { word }).collect();
     let mut out = String::new();
     let mut earlier = String::new();
     for part in words.split_inclusive(|it: char| !it.is_ascii_alphanumeric()) {
         let word = part.trim_end_matches(|it: char| !it.is_ascii_alphanumeric());
         let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-        let changes = digits && (word.len() >= 5 || ["height", "block"].contains(&earlier.as_str()));
+        let code = out.ends_with('-') && word.len() == 5;
+        let changes = digits && !code && (word.len() >= 5 || ["height", "block"].contains(&earlier.as_str()));
         let hex = word.len() >= 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         out.push_str(if changes || hex { "…" } else { word });
         out.push_str(&part[word.len()..]);
