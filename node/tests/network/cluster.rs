@@ -7,7 +7,7 @@ use cairn_testnet::anchoring::Anchorer;
 use cairn_testnet::create::Options;
 use cairn_testnet::invariants::{self, Checked};
 use cairn_testnet::network::READY_PATIENCE;
-use cairn_testnet::{CallFault, LocalNetwork, NodeApi};
+use cairn_testnet::{CallFault, Fault, LocalNetwork, NodeApi};
 use cairn_types::{Params, Scheme};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -63,6 +63,16 @@ impl Cluster {
     async fn ready(&mut self, nodes: impl IntoIterator<Item = u16>) {
         if let Err(fault) = self.network.wait_ready(nodes, READY_PATIENCE).await {
             panic!("{fault}");
+        }
+    }
+
+    /// Kills every node that runs. One that dies by itself meanwhile is as gone as the others.
+    pub(crate) fn kill_all(&mut self) {
+        for node in self.network.running() {
+            match self.network.kill_node(node) {
+                Ok(_) | Err(Fault::NotRunning { .. }) => {}
+                Err(fault) => panic!("node {node}: {fault}"),
+            }
         }
     }
 

@@ -294,9 +294,7 @@ async fn power_lost_by_all_where_an_epoch_ends_leads_into_the_next_one() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Whoever heard of the end from nobody in time.
-    for node in cluster.network.running() {
-        cluster.network.kill_node(node).unwrap();
-    }
+    cluster.kill_all();
     cluster.start_all().await;
     epoch_reaches(&cluster, &[0, 1, 2, 3], 1).await;
     assert_eq!(set_of(&cluster, 3).await.iter().filter(|it| it["power"] == json!(2)).count(), 1);

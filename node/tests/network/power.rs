@@ -20,9 +20,7 @@ async fn lose_power(cluster: &mut Cluster, point: Point) {
         // The answer may be lost with the node that gave it.
         let _ = cluster.try_anchor(1, Duration::from_millis(500)).await;
     }
-    for node in cluster.network.running() {
-        cluster.network.kill_node(node).unwrap();
-    }
+    cluster.kill_all();
 }
 
 #[tokio::test]
