@@ -253,7 +253,7 @@ pub(crate) struct ProofArgs {
 Prints the answer to hand to the service: base64 of the signed challenge. Look at the service's name before \
 you sign: an answer is good only for the one it names.")]
 pub(crate) struct LoginArgs {
-    /// The service, for instance https://example.org
+    /// The service, for instance `https://example.org`
     audience: String,
     /// The service's own challenge, base64 [default: a fresh one from the node]
     #[arg(long, value_name = "BASE64")]
