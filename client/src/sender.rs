@@ -32,6 +32,15 @@ impl Sender {
         Self { address, keys: vec![(KeyRef::Registered(index), key)] }
     }
 
+    /// The same signer once its identity is registered: the keys it was registered with are named by their index
+    /// from then on, in ascending order of the keys, and transactions no longer carry them.
+    #[must_use]
+    pub fn now_registered(self) -> Self {
+        let keys =
+            (0u16..).zip(self.keys).map(|(index, (_, key))| (KeyRef::Registered(index), key)).collect();
+        Self { address: self.address, keys }
+    }
+
     /// Lets one more key of a registered identity sign. Exactly as many must sign as its threshold says.
     #[must_use]
     pub fn and_key(mut self, index: u16, key: KeyPair) -> Self {
@@ -108,6 +117,13 @@ mod tests {
             verify(&publics[0], &signed.transaction.preimage(), &signed.signatures[0]).unwrap();
             let again = inline.sign_proof(chain, 9, proof.clone()).unwrap();
             assert_ne!(signed.transaction.nonce, again.transaction.nonce);
+            let registered = inline.now_registered();
+            let short = registered.sign_proof(chain, 9, proof.clone()).unwrap();
+            assert_eq!(
+                (short.transaction.sender, short.transaction.keys.as_slice()),
+                (address, [KeyRef::Registered(0)].as_slice())
+            );
+            verify(&publics[0], &short.transaction.preimage(), &short.signatures[0]).unwrap();
 
             let (two, one) = (KeyPair::generate(scheme), KeyPair::generate(scheme));
             let keys = [one.public().clone(), two.public().clone()];

@@ -54,6 +54,9 @@ pub struct LoadArgs {
     /// Different signing keys
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub senders: u16,
+    /// Register the senders first: transactions then name their key instead of carrying it, and are 2 kB shorter
+    #[arg(long)]
+    pub registered: bool,
     /// Connections to each node: so many submissions can be unanswered at one moment
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub connections: u16,
@@ -193,10 +196,14 @@ fn local(dir: &Path) -> Option<(Vec<String>, Vec<(u16, u32)>)> {
 
 async fn open_loop(args: &LoadArgs, target: &Target, as_json: bool) -> Result<LoadReport> {
     let count = usize::try_from(planned(args))?;
+    let senders = if args.registered {
+        signing::registered_senders(&target.apis[0], target.chain, args.scheme, args.senders.into()).await?
+    } else {
+        (0..args.senders).map(|_| signing::new_sender(args.scheme)).collect()
+    };
     let plan = signing::Plan {
         chain: target.chain,
-        scheme: args.scheme,
-        senders: args.senders.into(),
+        senders,
         proofs: args.proofs.into(),
         metadata: args.metadata.into(),
         interval: Duration::from_secs_f64(args.rate.recip()),

@@ -78,8 +78,7 @@ impl Clients {
         let count = (load.rate * seconds).floor().max(0.0) as usize;
         let plan = Plan {
             chain,
-            scheme,
-            senders: (load.clients as usize).clamp(1, 256),
+            senders: (0..load.clients.clamp(1, 256)).map(|_| signing::new_sender(scheme)).collect(),
             proofs: load.proofs as usize,
             metadata: 0,
             interval,
