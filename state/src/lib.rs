@@ -42,6 +42,8 @@ mod sparse;
 mod startup;
 mod state;
 mod storage;
+#[cfg(feature = "rocksdb")]
+mod warm;
 
 pub use accounts::{Delegation, Naming, Part, ProvenState, Side};
 pub use batch::Batch;

@@ -9,6 +9,7 @@ use rocksdb::{
 
 use crate::batch::Batch;
 use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor, prefix_end};
+use crate::warm::{Found, Warm};
 
 /// One cache for the blocks, indexes and filters of all tables.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
@@ -28,6 +29,7 @@ const DIGEST_BYTES: usize = 32;
 /// The state's tables in a RocksDB folder.
 pub struct RocksStorage {
     db: DB,
+    warm: Warm,
     path: PathBuf,
 }
 
@@ -58,7 +60,7 @@ impl RocksStorage {
         options.set_manual_wal_flush(lose_unsynced);
         let db =
             DB::open_cf_descriptors(&options, &path, tables).map_err(|error| fault(&error, "open", &path))?;
-        Ok(Self { db, path })
+        Ok(Self { db, warm: Warm::new(), path })
     }
 
     fn family(&self, table: Table) -> Result<&rocksdb::ColumnFamily, StorageError> {
@@ -123,8 +125,8 @@ fn table_options(table: Table, cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(16 << 20);
     options.set_level_compaction_dynamic_level_bytes(true);
+    // Rows are mostly digests: a stronger compression of the last level costs processor time and saves little.
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
     match table {
         Table::Bodies | Table::Certificates => {
             // Signatures and keys do not compress.
@@ -157,7 +159,17 @@ fn within_one_digest(scan: &Scan<'_>) -> bool {
 
 impl Storage for RocksStorage {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.db.get_cf(self.family(table)?, key).map_err(|error| fault(&error, "read", &self.path))
+        let ticket = match self.warm.get(table, key) {
+            Some(Found::Row(row)) => return Ok(row),
+            Some(Found::Unknown(ticket)) => Some(ticket),
+            None => None,
+        };
+        let row =
+            self.db.get_cf(self.family(table)?, key).map_err(|error| fault(&error, "read", &self.path))?;
+        if let Some(ticket) = ticket {
+            self.warm.keep(ticket, row.as_deref());
+        }
+        Ok(row)
     }
 
     fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
@@ -203,7 +215,9 @@ impl Storage for RocksStorage {
         }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        self.db.write_opt(writes, &options).map_err(|error| fault(&error, "write", &self.path))
+        let done = self.db.write_opt(writes, &options);
+        self.warm.forget(batch.entries().map(|(table, key, _)| (table, key)));
+        done.map_err(|error| fault(&error, "write", &self.path))
     }
 
     fn sync(&self) -> Result<(), StorageError> {

@@ -67,7 +67,7 @@ const INPUTS_MAX: usize = 8_192;
 /// How often expired transactions are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// Pause between two syncs of the state: bounds the block log and the disk's work alike.
-const SYNC_EVERY: Duration = Duration::from_millis(50);
+const SYNC_EVERY: Duration = Duration::from_millis(250);
 /// Threads of the two networks: each has one task that decides, and its connections.
 const NETWORK_THREADS: usize = 2;
 /// Threads of the interfaces: two, so that one long answer holds nobody up; more than sixteen would outrun consensus.
