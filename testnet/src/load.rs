@@ -30,6 +30,10 @@ pub use single::SingleReport;
 const TRANSACTIONS_MAX: u64 = 200_000;
 /// How long after the last one is due a transaction may still become final and count.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+/// Senders at most: each signs, and may be registered, on its own.
+const SENDERS_MAX: u16 = 256;
+/// Connections to one node, at most: so many let a flood reach the bounds of a node.
+const CONNECTIONS_MAX: u16 = 4_096;
 /// Longest run: transactions are signed for the moment they are due, and expire.
 const SECONDS_MAX: u64 = 600;
 
@@ -134,8 +138,10 @@ fn check(args: &LoadArgs) -> Result<()> {
         planned <= TRANSACTIONS_MAX,
         "{planned} transactions would be signed ahead; at most {TRANSACTIONS_MAX} fit: lower --rate or --duration"
     );
-    for (name, value) in [("senders", args.senders), ("connections", args.connections)] {
-        ensure!((1..=256).contains(&value), "--{name} is {value}; expected 1 to 256");
+    for (name, value, most) in
+        [("senders", args.senders, SENDERS_MAX), ("connections", args.connections, CONNECTIONS_MAX)]
+    {
+        ensure!((1..=most).contains(&value), "--{name} is {value}; expected 1 to {most}");
     }
     let (proofs, metadata) =
         (cairn_types::transaction::PROOFS_MAX, cairn_types::transaction::METADATA_BYTES_MAX);
