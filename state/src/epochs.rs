@@ -14,6 +14,7 @@ use crate::error::StateError;
 use crate::governance::Rules;
 use crate::layout::number;
 use crate::overlay::{Head, View};
+use crate::snapshot::SnapshotHandover;
 use crate::state::State;
 use crate::storage::{Storage, Table};
 
@@ -26,6 +27,10 @@ struct StoredEpoch {
     /// Height of its first block: one above the last block of the epoch before.
     first: Height,
 }
+
+/// The protocol version stored for an epoch of which only the validators are known, because the node began with a
+/// snapshot of a later one.
+const RULES_UNKNOWN: u8 = 0;
 
 /// Where the epoch in force began, and what it is run by.
 #[derive(Clone, Debug)]
@@ -46,14 +51,30 @@ pub struct EpochBegin {
 
 /// Writes what `last`, an epoch's last block, leads to.
 pub(crate) fn put_epoch(batch: &mut Batch, last: &Head, next: &Rules, proof: &EpochProof) {
-    let stored = StoredEpoch {
-        set: (*next.set).clone(),
-        params: next.params,
-        protocol: next.protocol,
-        first: last.header.height.next(),
-    };
-    batch.put(Table::Epochs, &number(next.set.epoch().get()), &encode(&stored));
-    batch.put(Table::EpochProofs, &number(last.header.epoch.get()), &encode(proof));
+    let first = last.header.height.next();
+    let stored =
+        StoredEpoch { set: (*next.set).clone(), params: next.params, protocol: next.protocol, first };
+    put(batch, &stored, proof);
+}
+
+/// Writes what a snapshot says of the ends of epochs. `rules` are those of the last epoch; of those before only the
+/// validators are known.
+pub(crate) fn put_handovers(batch: &mut Batch, handovers: &[SnapshotHandover], rules: (Params, u8)) {
+    for (left, handover) in (0..handovers.len()).rev().zip(handovers) {
+        let Some(last) = handover.proof.headers.first() else { continue };
+        let (params, protocol) = if left == 0 { rules } else { (rules.0, RULES_UNKNOWN) };
+        let stored = StoredEpoch { set: handover.next.clone(), params, protocol, first: last.height.next() };
+        put(batch, &stored, &handover.proof);
+        // An epoch starts from this header, which may lie below the replay window.
+        let height = number(last.height.get());
+        batch.put(Table::Headers, &height, &encode(last));
+        batch.put(Table::Blocks, last.id().as_bytes(), &height);
+    }
+}
+
+fn put(batch: &mut Batch, epoch: &StoredEpoch, proof: &EpochProof) {
+    batch.put(Table::Epochs, &number(epoch.set.epoch().get()), &encode(epoch));
+    batch.put(Table::EpochProofs, &number(proof.epoch().get()), &encode(proof));
 }
 
 /// The rules of an epoch; `genesis` are those of epoch 0. `None` for one that is not stored.
@@ -137,7 +158,12 @@ impl State {
         if epoch > rules.set.epoch() {
             return Ok(None);
         }
-        Ok(load_rules(self.store.as_ref(), &self.genesis, epoch)?.map(|rules| rules.regime()))
+        let rules = load_rules(self.store.as_ref(), &self.genesis, epoch)?;
+        if rules.as_ref().is_some_and(|rules| rules.protocol == RULES_UNKNOWN) {
+            let what = format!("the parameters of epoch {epoch}, which lies below this node's snapshot,");
+            return Err(StateError::Pruned { what, earliest: self.kept().blocks_from });
+        }
+        Ok(rules.map(|rules| rules.regime()))
     }
 
     /// Height of an epoch's first block; `None` for one that has not begun. That block may not exist yet.
@@ -190,13 +216,13 @@ impl State {
         while epoch < until.min(self.epoch()) && handovers.len() < limit {
             let proof = self.epoch_proof(epoch)?.ok_or_else(|| missing_proof(epoch))?;
             let next = epoch.next();
-            let regime = self.regime_of(next)?;
-            let set =
-                regime.ok_or_else(|| StateError::damaged("epoch", format!("epoch {next} is missing")))?.set;
+            let set = self
+                .validators_of(next)?
+                .ok_or_else(|| StateError::damaged("epoch", format!("epoch {next} is missing")))?;
             handovers.push(EpochHandover {
                 headers: proof.headers.iter().map(encode).collect(),
                 certificate: encode(proof.certificate.as_ref()),
-                validators: encode(&set),
+                validators: encode(set.as_ref()),
             });
             epoch = next;
         }

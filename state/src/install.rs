@@ -7,6 +7,7 @@ use cairn_types::{Genesis, Hash, Header, encode};
 
 use crate::authenticated;
 use crate::batch::Batch;
+use crate::epochs::put_handovers;
 use crate::error::StateError;
 use crate::layout::{LogTable, META_TIP, StoredTip, TxLocation, indexed, log_node, number};
 use crate::logs::Logs;
@@ -22,7 +23,7 @@ impl State {
     ///
     /// # Errors
     /// When the snapshot is not complete, the store holds blocks already, or it cannot be written.
-    pub fn install(store: &dyn Storage, genesis: &Genesis, intake: Intake) -> Result<Header, StateError> {
+    pub fn install(store: &dyn Storage, genesis: &Genesis, intake: Intake<'_>) -> Result<Header, StateError> {
         intake.check_complete().map_err(|fault| StateError::BadSnapshot { why: fault.to_string() })?;
         let (_, head) = startup::open(store, genesis)?;
         if head.header.height.get() > 0 {
@@ -33,6 +34,9 @@ impl State {
         let mut batch = Batch::new();
         clear(store, &mut batch)?;
         let header = intake.head.header.clone();
+        if let Some(rules) = intake.rules {
+            put_handovers(&mut batch, &intake.handovers, rules);
+        }
         put_window(&mut batch, &intake.window);
         batch.put(Table::Certificates, &number(header.height.get()), &encode(&intake.head.certificate));
         let logs = Logs {
@@ -116,7 +120,7 @@ fn places(peaks: &Peaks, size: u64) -> impl Iterator<Item = (u8, u64, &Hash)> {
     })
 }
 
-fn put_map(batch: &mut Batch, intake: &Intake, header: &Header) -> Result<(), StateError> {
+fn put_map(batch: &mut Batch, intake: &Intake<'_>, header: &Header) -> Result<(), StateError> {
     let version = header.height.get();
     let (found, writes) = authenticated::update(&Nothing, None, version, intake.leaves.clone())?;
     if found != header.state_root {

@@ -60,8 +60,8 @@ pub use refusal::{BlockFault, HeaderField, TxRefusal};
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksStorage;
 pub use snapshot::{
-    CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SnapshotChunk, SnapshotFault, SnapshotHead,
-    WindowBlock,
+    CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SignatureCheck, SnapshotChunk, SnapshotFault,
+    SnapshotHandover, SnapshotHead, WindowBlock,
 };
 pub use state::{Built, OVERLAYS_MAX, State, Tip};
 pub use storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor};

@@ -1,24 +1,29 @@
 //! State snapshots: what a node needs to go on from a final block without the blocks below it, in chunks that
 //! are each checked against the certified header, whoever they come from.
 //!
+//! * Hand-overs lead from the genesis validators to those that signed the header, one epoch after another.
 //! * The three logs' peaks give the header's roots.
-//! * The blocks of the replay window, newest first, are linked to the header by hash; each lists the ids and
-//!   witnesses of its transactions, which give its `tx_root`.
 //! * The authenticated map's leaves come in runs in key order. A run proves against `state_root` that it is
 //!   all there is between its first and its last key; the next one begins with that last key.
+//! * The blocks of the replay window, whose length the map says, newest first, are linked to the header by hash;
+//!   each lists the ids and witnesses of its transactions, which give its `tx_root`.
 //!
 //! What is not in a snapshot (older blocks, records) is fetched elsewhere or, by role, never.
 
+use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use cairn_types::block::HEADER_VERSION;
 use cairn_types::identity::{IDENTITY_KEYS_MAX, IdentityEntry};
 use cairn_types::log::TreeHash;
 use cairn_types::transaction::block_leaf;
 use cairn_types::tree::{self, Peaks};
+use cairn_types::validator::SetFault;
 use cairn_types::{
-    Address, CommitCert, Genesis, Hash, Header, Height, PublicKey, SignedTransaction, StateKey, TxId, decode,
-    encode,
+    Address, CommitCert, Epoch, EpochProof, Genesis, Hash, Header, Height, Params, PublicKey,
+    SignedTransaction, StateKey, TxId, ValidatorSet, decode, encode,
 };
 use thiserror::Error;
 
@@ -30,7 +35,7 @@ use crate::state::State;
 use crate::storage::{Order, Scan, Storage, Table};
 
 /// The form of this build's snapshots.
-pub const SNAPSHOT_VERSION: u8 = 1;
+pub const SNAPSHOT_VERSION: u8 = 2;
 /// Bytes of values and keys gathered into one chunk before the next begins.
 const CHUNK_BYTES: usize = 512 << 10;
 /// Window blocks gathered into one chunk, unless their lists fill it sooner.
@@ -45,7 +50,7 @@ pub struct SnapshotHead {
     pub version: u8,
     /// The block it was taken at.
     pub header: Header,
-    /// A commit certificate that names exactly that block. Its signatures are for the caller to verify.
+    /// A commit certificate that names exactly that block.
     pub certificate: CommitCert,
     /// Peaks of the anchor log.
     pub anchors: Peaks,
@@ -79,13 +84,38 @@ pub struct MapRun {
     pub keys: Vec<PublicKey>,
 }
 
+/// The end of an epoch, and who comes after.
+#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
+pub struct SnapshotHandover {
+    /// What ended the epoch.
+    pub proof: EpochProof,
+    /// The validators of the next one, whom the epoch's last block names.
+    pub next: ValidatorSet,
+}
+
 /// One chunk; they come in this order.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub enum SnapshotChunk {
-    /// Blocks of the replay window, newest first, beginning with the snapshot's own.
-    Window(Vec<WindowBlock>),
+    /// Ends of epochs, beginning with epoch 0. None in a snapshot of epoch 0.
+    Handovers(Vec<SnapshotHandover>),
     /// A run of the authenticated map.
     Map(MapRun),
+    /// Blocks of the replay window, newest first, beginning with the snapshot's own.
+    Window(Vec<WindowBlock>),
+}
+
+/// Checks signatures for an [`Intake`]: this crate knows none.
+pub trait SignatureCheck {
+    /// Whether the commit certificate is signed by a quorum of `set`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn commit(&self, set: &ValidatorSet, certificate: &Arc<CommitCert>) -> Result<(), String>;
+    /// Whether an epoch's commit proof is signed by a quorum of `set`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn epoch_proof(&self, set: &ValidatorSet, proof: &EpochProof) -> Result<(), String>;
 }
 
 /// Why a snapshot, or one chunk of it, is not believed.
@@ -98,6 +128,20 @@ pub enum SnapshotFault {
     WrongChain { got: cairn_types::ChainId, expected: cairn_types::ChainId },
     #[error("the certificate given for height {height} names another block, view or epoch")]
     WrongCertificate { height: Height },
+    #[error("the certificate given for height {height} is not signed by its epoch's validators: {why}")]
+    Unsigned { height: Height, why: String },
+    #[error("the block at height {height} ends its epoch; a snapshot is taken at another one")]
+    EndsEpoch { height: Height },
+    #[error("the hand-over that ends epoch {epoch}: {why}")]
+    Handover { epoch: Epoch, why: String },
+    #[error("hand-overs up to epoch {got} where the header is of epoch {expected}")]
+    HandoversShort { got: Epoch, expected: Epoch },
+    #[error("hand-overs after the last one")]
+    HandoversOver,
+    #[error("the map's {what} are not those of the header, or cannot be read")]
+    Rules { what: &'static str },
+    #[error("window blocks before the whole map, which says how long the window is")]
+    WindowEarly,
     #[error("the peaks of the {log} log give {got}, the certified header says {expected}")]
     Peaks { log: &'static str, got: Hash, expected: Hash },
     #[error(
@@ -123,25 +167,38 @@ pub enum SnapshotFault {
 }
 
 /// What a snapshot's chunks have brought so far, all of it verified.
-#[derive(Debug)]
-pub struct Intake {
+pub struct Intake<'a> {
+    signatures: &'a dyn SignatureCheck,
     pub(crate) head: SnapshotHead,
-    pub(crate) window: Vec<WindowBlock>,
-    /// The replay window, ms.
-    window_ms: u64,
-    window_done: bool,
+    /// The validators of the epoch reached so far.
+    pub(crate) set: ValidatorSet,
+    pub(crate) handovers: Vec<SnapshotHandover>,
     pub(crate) leaves: Vec<(Hash, Vec<u8>)>,
     pub(crate) keys: Vec<PublicKey>,
-    map_done: bool,
+    /// What the header's epoch is run by, once the whole map is here.
+    pub(crate) rules: Option<(Params, u8)>,
+    pub(crate) window: Vec<WindowBlock>,
+    window_done: bool,
 }
 
-impl Intake {
-    /// Begins with a head whose certificate the caller has verified.
+impl fmt::Debug for Intake<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (height, epoch) = (self.head.header.height, self.set.epoch());
+        f.debug_struct("Intake").field("height", &height).field("epoch", &epoch).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Intake<'a> {
+    /// Begins with a head.
     ///
     /// # Errors
-    /// When it is of another chain or its parts contradict its header.
-    pub fn new(head: SnapshotHead, genesis: &Genesis) -> Result<Self, SnapshotFault> {
-        let (header, certificate) = (&head.header, &head.certificate);
+    /// When it is of another chain, its parts contradict its header, or it is of epoch 0 and not signed.
+    pub fn new(
+        head: SnapshotHead,
+        genesis: &Genesis,
+        signatures: &'a dyn SignatureCheck,
+    ) -> Result<Self, SnapshotFault> {
+        let header = &head.header;
         if head.version != SNAPSHOT_VERSION {
             return Err(SnapshotFault::Version { got: head.version });
         }
@@ -149,11 +206,8 @@ impl Intake {
         if header.chain != expected {
             return Err(SnapshotFault::WrongChain { got: header.chain, expected });
         }
-        let names_it = certificate.block == header.id()
-            && certificate.view == header.view
-            && certificate.epoch == header.epoch;
-        if !names_it {
-            return Err(SnapshotFault::WrongCertificate { height: header.height });
+        if header.ends_epoch() {
+            return Err(SnapshotFault::EndsEpoch { height: header.height });
         }
         for (log, got, expected) in [
             ("anchor", head.anchors.root(TreeHash::Anchors), header.anchors_root),
@@ -164,9 +218,20 @@ impl Intake {
                 return Err(SnapshotFault::Peaks { log, got, expected });
             }
         }
-        let window_ms = genesis.params.replay_window_ms;
-        let (window, leaves, keys) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { head, window, window_ms, window_done: false, leaves, keys, map_done: false })
+        let bad = |fault: SetFault| SnapshotFault::Handover { epoch: Epoch::ZERO, why: fault.to_string() };
+        let intake = Self {
+            signatures,
+            set: genesis.validator_set().map_err(bad)?,
+            head,
+            handovers: Vec::new(),
+            leaves: Vec::new(),
+            keys: Vec::new(),
+            rules: None,
+            window: Vec::new(),
+            window_done: false,
+        };
+        intake.check_certificate(&intake.set)?;
+        Ok(intake)
     }
 
     /// The block the snapshot was taken at.
@@ -181,8 +246,9 @@ impl Intake {
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), SnapshotFault> {
         let chunk = decode(bytes).map_err(|error| SnapshotFault::Malformed(error.to_string()))?;
         match chunk {
-            SnapshotChunk::Window(blocks) => self.add_window(blocks),
+            SnapshotChunk::Handovers(handovers) => self.add_handovers(handovers),
             SnapshotChunk::Map(run) => self.add_map(run),
+            SnapshotChunk::Window(blocks) => self.add_window(blocks),
         }
     }
 
@@ -191,14 +257,64 @@ impl Intake {
     /// # Errors
     /// What is missing.
     pub fn check_complete(&self) -> Result<(), SnapshotFault> {
-        if !self.window_done {
-            let lowest = self.window.last().map_or(self.head.header.height, |last| last.header.height);
-            return Err(SnapshotFault::WindowShort { height: lowest });
+        let header = &self.head.header;
+        let (got, expected) = (self.set.epoch(), header.epoch);
+        if got != expected {
+            return Err(SnapshotFault::HandoversShort { got, expected });
         }
-        if self.map_done { Ok(()) } else { Err(SnapshotFault::MapShort) }
+        if self.rules.is_none() {
+            return Err(SnapshotFault::MapShort);
+        }
+        if self.window_done {
+            return Ok(());
+        }
+        let lowest = self.window.last().map_or(header.height, |last| last.header.height);
+        Err(SnapshotFault::WindowShort { height: lowest })
+    }
+
+    /// Checks the head's certificate once the validators of its epoch are known.
+    fn check_certificate(&self, set: &ValidatorSet) -> Result<(), SnapshotFault> {
+        let (header, certificate) = (&self.head.header, &self.head.certificate);
+        let height = header.height;
+        if set.epoch() != header.epoch {
+            return Ok(());
+        }
+        let names_it = certificate.block == header.id()
+            && certificate.view == header.view
+            && certificate.epoch == header.epoch
+            && header.validators == set.digest();
+        if !names_it {
+            return Err(SnapshotFault::WrongCertificate { height });
+        }
+        let certificate = Arc::new(certificate.clone());
+        self.signatures.commit(set, &certificate).map_err(|why| SnapshotFault::Unsigned { height, why })
+    }
+
+    fn add_handovers(&mut self, handovers: Vec<SnapshotHandover>) -> Result<(), SnapshotFault> {
+        let mut set = self.set.clone();
+        for handover in &handovers {
+            let epoch = set.epoch();
+            if epoch >= self.head.header.epoch {
+                return Err(SnapshotFault::HandoversOver);
+            }
+            let fault = |why: String| SnapshotFault::Handover { epoch, why };
+            let SnapshotHandover { proof, next } = handover;
+            proof.check_shape(self.head.header.chain, &set).map_err(|why| fault(why.to_string()))?;
+            let last = proof.last_block().map_err(|why| fault(why.to_string()))?;
+            if next.epoch() != epoch.next() || last.next_validators != next.digest() {
+                return Err(fault("its last block names another set".to_owned()));
+            }
+            self.signatures.epoch_proof(&set, proof).map_err(fault)?;
+            set = next.clone();
+        }
+        self.check_certificate(&set)?;
+        self.set = set;
+        self.handovers.extend(handovers);
+        Ok(())
     }
 
     fn add_window(&mut self, blocks: Vec<WindowBlock>) -> Result<(), SnapshotFault> {
+        let (params, _) = self.rules.as_ref().ok_or(SnapshotFault::WindowEarly)?;
         let own = &self.head.header;
         let newest = self.window.last().map(|last| (last.header.parent, last.header.height.previous()));
         let (mut id, mut height) = newest.unwrap_or((own.id(), Some(own.height)));
@@ -215,7 +331,7 @@ impl Intake {
                 return Err(SnapshotFault::WindowTransactions { height: header.height });
             }
             (id, height) = (header.parent, header.height.previous());
-            done = height.is_none() || header.time_ms.saturating_add(self.window_ms) <= own.time_ms;
+            done = height.is_none() || header.time_ms.saturating_add(params.replay_window_ms) <= own.time_ms;
         }
         self.window.extend(blocks);
         self.window_done = done;
@@ -234,17 +350,49 @@ impl Intake {
             Some(last) => run.leaves.first() == Some(last),
             None => all_empty(&edges.left),
         };
-        if !begins || self.map_done {
+        if !begins || self.rules.is_some() {
             return Err(SnapshotFault::MapOrder);
         }
         let skip = usize::from(!self.leaves.is_empty());
         let fresh: Vec<_> = run.leaves.into_iter().skip(skip).collect();
         check_keys(&fresh, &run.keys)?;
+        let rules = match all_empty(&edges.right) {
+            true => Some(rules_of(&self.head.header, self.leaves.iter().chain(&fresh))?),
+            false => None,
+        };
         self.leaves.extend(fresh);
         self.keys.extend(run.keys);
-        self.map_done = all_empty(&edges.right);
+        self.rules = rules;
         Ok(())
     }
+}
+
+/// What the map says the next block is run by: parameters and protocol. Its validator set is the header's.
+fn rules_of<'a>(
+    header: &Header,
+    leaves: impl Iterator<Item = &'a (Hash, Vec<u8>)>,
+) -> Result<(Params, u8), SnapshotFault> {
+    let wanted = [StateKey::Params, StateKey::Protocol, StateKey::Validators].map(|key| key.hash());
+    let mut found = [None; 3];
+    for (key, value) in leaves {
+        if let Some(at) = wanted.iter().position(|hash| hash == key)
+            && let Some(slot) = found.get_mut(at)
+        {
+            *slot = Some(value.as_slice());
+        }
+    }
+    let [params, protocol, set] = found;
+    let params = params.and_then(|bytes| read_value::<Params>("parameters", bytes).ok());
+    let params = params.ok_or(SnapshotFault::Rules { what: "parameters" })?;
+    let protocol = match protocol {
+        Some(bytes) => read_value::<u8>("protocol version", bytes).ok(),
+        None => Some(HEADER_VERSION),
+    };
+    let protocol = protocol.filter(|it| *it == header.version);
+    let protocol = protocol.ok_or(SnapshotFault::Rules { what: "protocol version" })?;
+    let set = set.and_then(|bytes| read_value::<ValidatorSet>("validator set", bytes).ok());
+    set.filter(|set| set.digest() == header.validators).ok_or(SnapshotFault::Rules { what: "validators" })?;
+    Ok((params, protocol))
 }
 
 /// The identity a leaf holds, if it holds one. Only an identity's own key is the hash of its first key's
@@ -274,7 +422,8 @@ fn check_keys(leaves: &[(Hash, Vec<u8>)], keys: &[PublicKey]) -> Result<(), Snap
 
 impl State {
     /// A snapshot at the tip, handed out chunk by chunk: first the head, then each chunk's bytes. No block is
-    /// committed meanwhile. `None` when the tip has no certificate of its own: try again a block later.
+    /// committed meanwhile. `None` when the tip has no certificate of its own or ends its epoch: try again a block
+    /// later.
     ///
     /// # Errors
     /// When storage fails; whatever `write` gives ends it.
@@ -286,9 +435,11 @@ impl State {
         self.check_running()?;
         let head = self.live.read().head.clone();
         let header = head.header.as_ref().clone();
-        let Some(certificate) = self.certificate(header.height)? else { return Ok(None) };
-        let mut chunks = window_chunks(self, &header)?;
+        let certificate = self.certificate(header.height)?.filter(|_| !header.ends_epoch());
+        let Some(certificate) = certificate else { return Ok(None) };
+        let mut chunks = handover_chunks(self, header.epoch)?;
         chunks.extend(map_chunks(self.store.as_ref())?);
+        chunks.extend(window_chunks(self, &header)?);
         let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let first = SnapshotHead {
             version: SNAPSHOT_VERSION,
@@ -311,6 +462,25 @@ impl State {
         }
         Ok(Some(header))
     }
+}
+
+fn handover_chunks(state: &State, until: Epoch) -> Result<Vec<SnapshotChunk>, StateError> {
+    let (mut chunks, mut handovers, mut bytes) = (Vec::new(), Vec::new(), 0usize);
+    let mut epoch = Epoch::ZERO;
+    while epoch < until {
+        let missing = || StateError::damaged("epoch", format!("the end of epoch {epoch} is missing"));
+        let proof = state.epoch_proof(epoch)?.ok_or_else(missing)?;
+        let next = state.validators_of(epoch.next())?.ok_or_else(missing)?;
+        let handover = SnapshotHandover { proof, next: (*next).clone() };
+        bytes = bytes.saturating_add(encode(&handover).len());
+        handovers.push(handover);
+        epoch = epoch.next();
+        if bytes >= CHUNK_BYTES || epoch == until {
+            chunks.push(SnapshotChunk::Handovers(std::mem::take(&mut handovers)));
+            bytes = 0;
+        }
+    }
+    Ok(chunks)
 }
 
 fn window_chunks(state: &State, tip: &Header) -> Result<Vec<SnapshotChunk>, StateError> {

@@ -4,7 +4,10 @@ mod support;
 
 use std::sync::Arc;
 
-use cairn_state::{GovernanceRefusal, State, StateError, TxRefusal};
+use cairn_state::{
+    GovernanceRefusal, Intake, SignatureCheck, SnapshotChunk, SnapshotFault, SnapshotHandover, State,
+    StateError, TxRefusal,
+};
 use cairn_types::evidence::Pair;
 use cairn_types::*;
 use support::*;
@@ -127,6 +130,120 @@ fn three_of_four_approvals_end_the_epoch_and_two_do_not() {
         let handovers = state.handovers(Epoch::ZERO, Epoch::new(1), 9).unwrap();
         assert_eq!((handovers.len(), &handovers[0].validators), (1, &encode(state.validators().as_ref())));
     });
+}
+
+/// Refuses what one set signs.
+struct RefusesEpoch(Epoch);
+
+impl SignatureCheck for RefusesEpoch {
+    fn commit(&self, set: &ValidatorSet, certificate: &Arc<CommitCert>) -> Result<(), String> {
+        assert_eq!(set.epoch(), certificate.epoch);
+        if set.epoch() == self.0 { Err("forged".to_owned()) } else { Ok(()) }
+    }
+
+    fn epoch_proof(&self, set: &ValidatorSet, proof: &EpochProof) -> Result<(), String> {
+        assert_eq!((set.epoch(), set.digest()), (proof.epoch(), proof.headers[0].validators));
+        if set.epoch() == self.0 { Err("forged".to_owned()) } else { Ok(()) }
+    }
+}
+
+fn take_in<'a>(frames: &[Vec<u8>], signatures: &'a dyn SignatureCheck) -> Result<Intake<'a>, SnapshotFault> {
+    let mut intake = Intake::new(decode(&frames[0]).unwrap(), &genesis(), signatures)?;
+    frames[1..].iter().try_for_each(|frame| intake.add(frame))?;
+    intake.check_complete()?;
+    Ok(intake)
+}
+
+/// A state in epoch 2: other parameters in epoch 1, one more validator in epoch 2.
+fn in_epoch_two() -> (State, u64) {
+    let state = open(&memory());
+    let time = START_MS + 1_000;
+    let params = Params { transaction_bytes_max: 200_000, ..genesis().params };
+    enact(&state, &[Change::Params(params)], time);
+    commit(&state, time + 1, 1);
+    enact(&state, &[join(950)], time + 2);
+    for n in 2..30 {
+        commit(&state, time + 500 * n, n);
+    }
+    (state, time + 15_000)
+}
+
+fn commit(state: &State, time_ms: u64, n: u64) -> Arc<Block> {
+    let tx = inline(7, time_ms + 5_000, proofs(vec![proof(n)]));
+    let block = build(state, time_ms, vec![tx]);
+    state.commit(&[certified(&block)]).unwrap();
+    block
+}
+
+#[test]
+fn a_node_goes_on_from_a_snapshot_of_a_later_epoch() {
+    let (state, time) = in_epoch_two();
+    let frames = snapshot_frames(&state);
+    let store = memory();
+    State::install(store.as_ref(), &genesis(), take_in(&frames, &AnySignature).unwrap()).unwrap();
+    for round in 0..2 {
+        let restored = open(&store);
+        assert_eq!((restored.tip(), restored.epoch()), (state.tip(), Epoch::new(2)));
+        assert_eq!((restored.validators(), restored.params()), (state.validators(), state.params()));
+        assert_eq!(restored.epoch_begin().unwrap().root, state.epoch_begin().unwrap().root);
+        for epoch in (0..3).map(Epoch::new) {
+            assert_eq!(restored.validators_of(epoch).unwrap(), state.validators_of(epoch).unwrap());
+            assert_eq!(restored.epoch_first(epoch).unwrap(), state.epoch_first(epoch).unwrap());
+            assert_eq!(restored.epoch_proof(epoch).unwrap(), state.epoch_proof(epoch).unwrap());
+        }
+        let all = |state: &State| state.handovers(Epoch::ZERO, Epoch::new(2), 9).unwrap();
+        assert_eq!(all(&restored), all(&state));
+        assert!(restored.regime_of(Epoch::new(2)).unwrap().is_some());
+        let unknown = restored.regime_of(Epoch::new(1)).unwrap_err();
+        assert!(matches!(unknown, StateError::Pruned { .. }), "parameters nobody proved: {unknown}");
+        let block = commit(&state, time + 100 + round, 90 + round);
+        restored.commit(&[certified(&block)]).unwrap();
+    }
+    let restored = open(&store);
+    let motion = propose(900, &[Change::Leave(key(950).address())], time + 200);
+    let id = motion.id();
+    let votes = [901, 902, 903].map(|n| approve(n, id, time + 200));
+    let by_950 = by(950, 950, time + 200, Payload::Governance(GovernanceOp::Approve(id)));
+    let block = build(&state, time + 200, [motion].into_iter().chain(votes).chain([by_950]).collect());
+    end(&state, &block, &[]);
+    end(&restored, &block, &[]);
+    assert_eq!((restored.tip(), restored.epoch()), (state.tip(), Epoch::new(3)));
+}
+
+#[test]
+fn a_snapshot_of_a_later_epoch_is_believed_through_every_hand_over_only() {
+    let (state, _) = in_epoch_two();
+    let frames = snapshot_frames(&state);
+    for epoch in (0..3).map(Epoch::new) {
+        let fault = take_in(&frames, &RefusesEpoch(epoch)).unwrap_err();
+        assert!(fault.to_string().contains("forged"), "epoch {epoch}: {fault}");
+    }
+    take_in(&frames, &RefusesEpoch(Epoch::new(3))).unwrap();
+    let SnapshotChunk::Handovers(handovers) = decode(&frames[1]).unwrap() else {
+        panic!("hand-overs come first")
+    };
+    assert_eq!(handovers.len(), 2);
+    let with = |change: &dyn Fn(&mut Vec<SnapshotHandover>)| {
+        let (mut frames, mut handovers) = (frames.clone(), handovers.clone());
+        change(&mut handovers);
+        frames[1] = encode(&SnapshotChunk::Handovers(handovers));
+        take_in(&frames, &AnySignature).unwrap_err()
+    };
+    assert!(matches!(with(&|it| it.swap(0, 1)), SnapshotFault::Handover { .. }));
+    assert!(matches!(with(&|it| drop(it.remove(0))), SnapshotFault::Handover { .. }));
+    assert!(matches!(with(&|it| drop(it.pop())), SnapshotFault::HandoversShort { .. }));
+    assert!(matches!(with(&|it| it.push(it[1].clone())), SnapshotFault::HandoversOver));
+    assert!(matches!(with(&|it| it[0].next = it[1].next.clone()), SnapshotFault::Handover { .. }));
+    let mut without = frames.clone();
+    without.remove(1);
+    assert!(matches!(take_in(&without, &AnySignature), Err(SnapshotFault::HandoversShort { .. })));
+}
+
+#[test]
+fn no_snapshot_is_taken_where_an_epoch_ends() {
+    let state = open(&memory());
+    enact(&state, &[join(950)], START_MS + 1_000);
+    assert_eq!(state.snapshot(&mut |_| panic!("nothing is written")).unwrap(), None);
 }
 
 #[test]

@@ -30,20 +30,10 @@ fn chain() -> (Arc<MemoryStorage>, State, u64) {
     (store, state, now)
 }
 
-fn frames(state: &State) -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    let header = state.snapshot(&mut |frame| {
-        frames.push(frame);
-        Ok(())
-    });
-    assert_eq!(header.unwrap().unwrap().id(), state.tip().id);
-    frames
-}
-
-fn intake(frames: &[Vec<u8>]) -> Result<Intake, SnapshotFault> {
+fn intake(frames: &[Vec<u8>]) -> Result<Intake<'static>, SnapshotFault> {
     let head: SnapshotHead = decode(&frames[0]).unwrap();
     assert_eq!(head.chunks as usize, frames.len() - 1);
-    let mut intake = Intake::new(head, &genesis())?;
+    let mut intake = Intake::new(head, &genesis(), &AnySignature)?;
     for frame in &frames[1..] {
         intake.add(frame)?;
     }
@@ -54,7 +44,7 @@ fn intake(frames: &[Vec<u8>]) -> Result<Intake, SnapshotFault> {
 #[test]
 fn a_node_goes_on_from_a_snapshot_as_if_it_had_every_block() {
     let (_, state, now) = chain();
-    let frames = frames(&state);
+    let frames = snapshot_frames(&state);
     let store = memory();
     State::install(store.as_ref(), &genesis(), intake(&frames).unwrap()).unwrap();
     let restored = open(&store);
@@ -92,7 +82,7 @@ fn the_replay_window_survives_a_snapshot() {
     let replayed = anchor(7, 39, now);
     let expected = refused(&state, now + 100, replayed.clone());
     let store = memory();
-    State::install(store.as_ref(), &genesis(), intake(&frames(&state)).unwrap()).unwrap();
+    State::install(store.as_ref(), &genesis(), intake(&snapshot_frames(&state)).unwrap()).unwrap();
     let restored = open(&store);
     let got = refused(&restored, now + 100, replayed);
     assert_eq!(
@@ -105,10 +95,10 @@ fn the_replay_window_survives_a_snapshot() {
 #[test]
 fn every_changed_byte_of_a_chunk_is_noticed_and_the_next_copy_serves() {
     let (_, state, _) = chain();
-    let frames = frames(&state);
+    let frames = snapshot_frames(&state);
     let head: SnapshotHead = decode(&frames[0]).unwrap();
     for number in 1..frames.len() {
-        let mut so_far = Intake::new(head.clone(), &genesis()).unwrap();
+        let mut so_far = Intake::new(head.clone(), &genesis(), &AnySignature).unwrap();
         for frame in &frames[1..number] {
             so_far.add(frame).unwrap();
         }
@@ -132,9 +122,9 @@ fn every_changed_byte_of_a_chunk_is_noticed_and_the_next_copy_serves() {
 #[test]
 fn chunks_left_out_repeated_or_out_of_order_are_refused() {
     let (_, state, _) = chain();
-    let frames = frames(&state);
+    let frames = snapshot_frames(&state);
     let head: SnapshotHead = decode(&frames[0]).unwrap();
-    let empty = || Intake::new(head.clone(), &genesis()).unwrap();
+    let empty = || Intake::new(head.clone(), &genesis(), &AnySignature).unwrap();
     for left_out in 1..frames.len() {
         let mut intake = empty();
         let rest = frames[1..].iter().enumerate().filter(|(at, _)| at + 1 != left_out);
@@ -144,25 +134,33 @@ fn chunks_left_out_repeated_or_out_of_order_are_refused() {
     let mut twice = empty();
     twice.add(&frames[1]).unwrap();
     assert!(twice.add(&frames[1]).is_err());
-    let SnapshotChunk::Window(mut blocks) = decode(&frames[1]).unwrap() else {
-        panic!("the window comes first")
+    let windows = frames[1..]
+        .iter()
+        .position(|frame| matches!(decode::<SnapshotChunk>(frame).unwrap(), SnapshotChunk::Window(_)));
+    let first_window = 1 + windows.unwrap();
+    let SnapshotChunk::Window(mut blocks) = decode(&frames[first_window]).unwrap() else { unreachable!() };
+    assert_eq!(empty().add(&frames[first_window]), Err(SnapshotFault::WindowEarly));
+    let with_map = || {
+        let mut intake = empty();
+        frames[1..first_window].iter().for_each(|frame| intake.add(frame).unwrap());
+        intake
     };
     blocks[0].transactions.push((TxId::ZERO, Hash([1; 32])));
-    let fault = empty().add(&encode(&SnapshotChunk::Window(blocks.clone()))).unwrap_err();
+    let fault = with_map().add(&encode(&SnapshotChunk::Window(blocks.clone()))).unwrap_err();
     assert!(matches!(fault, SnapshotFault::WindowTransactions { .. }), "{fault}");
     blocks.remove(0);
-    let fault = empty().add(&encode(&SnapshotChunk::Window(blocks))).unwrap_err();
+    let fault = with_map().add(&encode(&SnapshotChunk::Window(blocks))).unwrap_err();
     assert!(matches!(fault, SnapshotFault::WindowLink { .. }), "{fault}");
 }
 
 #[test]
 fn a_head_that_contradicts_itself_is_refused() {
     let (_, state, _) = chain();
-    let head: SnapshotHead = decode(&frames(&state)[0]).unwrap();
+    let head: SnapshotHead = decode(&snapshot_frames(&state)[0]).unwrap();
     let refused = |change: &dyn Fn(&mut SnapshotHead)| {
         let mut changed = head.clone();
         change(&mut changed);
-        Intake::new(changed, &genesis()).unwrap_err()
+        Intake::new(changed, &genesis(), &AnySignature).unwrap_err()
     };
     assert!(matches!(refused(&|head| head.version = 9), SnapshotFault::Version { got: 9 }));
     assert!(matches!(refused(&|head| head.header.time_ms += 1), SnapshotFault::WrongCertificate { .. }));
@@ -179,7 +177,7 @@ fn a_head_that_contradicts_itself_is_refused() {
 #[test]
 fn a_snapshot_goes_into_an_empty_folder_only() {
     let (store, state, _) = chain();
-    let intake = intake(&frames(&state)).unwrap();
+    let intake = intake(&snapshot_frames(&state)).unwrap();
     drop(state);
     let before = store.contents();
     let fault = State::install(store.as_ref(), &genesis(), intake).unwrap_err();

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cairn_crypto::Verifier;
-use cairn_state::{CHUNK_BYTES_MAX, Intake, RocksStorage, SnapshotFault, SnapshotHead, State};
-use cairn_types::{Genesis, decode};
+use cairn_state::{
+    CHUNK_BYTES_MAX, Intake, RocksStorage, SignatureCheck, SnapshotFault, SnapshotHead, State,
+};
+use cairn_types::{CommitCert, EpochProof, Genesis, ValidatorSet, decode};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -60,14 +62,15 @@ pub(crate) fn run(common: &Common, verb: &SnapshotVerb) -> anyhow::Result<Exit> 
         SnapshotVerb::Create { out } => create(common, out),
         SnapshotVerb::Check { sources, genesis } => {
             let genesis = cairn_genesis::load(genesis).exit_with(Exit::Config)?;
-            let intake = read(&sources.files, &genesis).exit_with(Exit::No)?;
-            report(common, "valid", intake.header(), &sources.files);
+            let header = read(&sources.files, &genesis, |intake| Ok(intake.header().clone()));
+            report(common, "valid", &header.exit_with(Exit::No)?, &sources.files);
             Ok(Exit::Yes)
         }
         SnapshotVerb::Restore { sources } => {
             let (home, config, genesis) = open(common)?;
-            let intake = read(&sources.files, &genesis).exit_with(Exit::No)?;
-            let header = State::install(&storage(&home, &config)?, &genesis, intake).exit_with(Exit::No)?;
+            let install =
+                |intake: Intake<'_>| Ok(State::install(&storage(&home, &config)?, &genesis, intake)?);
+            let header = read(&sources.files, &genesis, install).exit_with(Exit::No)?;
             report(common, "restored", &header, &sources.files);
             Ok(Exit::Yes)
         }
@@ -104,7 +107,8 @@ fn create(common: &Common, out: &Path) -> anyhow::Result<Exit> {
         Ok(None) => {
             std::fs::remove_file(out).with_context(fault)?;
             bail!(
-                "the newest block has no certificate of its own yet; let the node run for a moment and try again"
+                "the newest block has no certificate of its own, or ends its epoch; let the node run for a moment and \
+                 try again"
             );
         }
         Err(error) => {
@@ -175,19 +179,38 @@ impl Copy {
     }
 }
 
-/// Reads and verifies everything. A copy that gives something wrong is used no more.
-fn read(files: &[PathBuf], genesis: &Genesis) -> anyhow::Result<Intake> {
+/// Signatures, checked against the sets that the hand-overs lead to.
+struct Signatures(Verifier);
+
+impl SignatureCheck for Signatures {
+    fn commit(&self, set: &ValidatorSet, certificate: &Arc<CommitCert>) -> Result<(), String> {
+        self.0.commit_cert(set, Arc::clone(certificate)).map(drop).map_err(|fault| fault.to_string())
+    }
+
+    fn epoch_proof(&self, set: &ValidatorSet, proof: &EpochProof) -> Result<(), String> {
+        self.0.epoch_proof(set, Arc::new(proof.clone())).map(drop).map_err(|fault| fault.to_string())
+    }
+}
+
+/// Reads and verifies everything, and hands it to `then`. A copy that gives something wrong is used no more.
+fn read<T>(
+    files: &[PathBuf],
+    genesis: &Genesis,
+    then: impl FnOnce(Intake<'_>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let signatures = Signatures(Verifier::new(genesis.chain()));
     let mut copies = files.iter().map(|path| Copy::open(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut heads = Vec::new();
     for copy in &mut copies {
-        heads.push(head(copy, genesis)?);
+        heads.push(head(copy)?);
     }
     let head = heads.first().context("no file was given")?;
     if heads.iter().any(|other| other.header.id() != head.header.id() || other.chunks != head.chunks) {
         bail!("the files are not copies of one snapshot");
     }
     let chunks = head.chunks;
-    let mut intake = Intake::new(head.clone(), genesis)?;
+    let first = files.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let mut intake = Intake::new(head.clone(), genesis, &signatures).context(first)?;
     for number in 1..=chunks {
         let mut why = None;
         copies.retain_mut(|copy| match copy.frame() {
@@ -207,7 +230,7 @@ fn read(files: &[PathBuf], genesis: &Genesis) -> anyhow::Result<Intake> {
         }
     }
     intake.check_complete()?;
-    Ok(intake)
+    then(intake)
 }
 
 fn drop_copy(copy: &Copy, number: u32, error: &anyhow::Error, why: &mut Option<Option<String>>) -> bool {
@@ -218,24 +241,8 @@ fn drop_copy(copy: &Copy, number: u32, error: &anyhow::Error, why: &mut Option<O
     false
 }
 
-/// The head, its certificate verified against the genesis validators.
-fn head(copy: &mut Copy, genesis: &Genesis) -> anyhow::Result<SnapshotHead> {
-    let path = copy.path.display().to_string();
-    let head: SnapshotHead = decode(&copy.frame()?)
+fn head(copy: &mut Copy) -> anyhow::Result<SnapshotHead> {
+    decode(&copy.frame()?)
         .map_err(|error| SnapshotFault::Malformed(error.to_string()))
-        .context(path.clone())?;
-    let set = genesis.validator_set()?;
-    let header = &head.header;
-    if header.epoch != set.epoch() || header.validators != set.digest() {
-        bail!(
-            "{path} is of epoch {}, whose validators the genesis does not name: take a snapshot of epoch {}, or let the node \
-             catch up block by block",
-            header.epoch,
-            set.epoch()
-        );
-    }
-    let verifier = Verifier::new(genesis.chain());
-    let verified = verifier.commit_cert(&set, Arc::new(head.certificate.clone()));
-    verified.map_err(|fault| anyhow::anyhow!("{path}: the snapshot's certificate: {fault}"))?;
-    Ok(head)
+        .with_context(|| copy.path.display().to_string())
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cairn_state::{MemoryStorage, RocksStorage, State, Storage};
+use cairn_state::{MemoryStorage, RocksStorage, SignatureCheck, State, Storage};
 use cairn_types::identity::{IdentityOp, NewKey, Purposes};
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::*;
@@ -55,6 +55,31 @@ pub(crate) fn proof(n: u64) -> Proof {
 
 pub(crate) fn proofs(list: Vec<Proof>) -> Payload {
     Payload::Proofs(Proofs(list))
+}
+
+/// Takes every signature: those of tests are made up.
+#[derive(Debug)]
+pub(crate) struct AnySignature;
+
+impl SignatureCheck for AnySignature {
+    fn commit(&self, _: &ValidatorSet, _: &Arc<CommitCert>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn epoch_proof(&self, _: &ValidatorSet, _: &EpochProof) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Every frame of a snapshot at the tip.
+pub(crate) fn snapshot_frames(state: &State) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let header = state.snapshot(&mut |frame| {
+        frames.push(frame);
+        Ok(())
+    });
+    assert_eq!(header.unwrap().unwrap().id(), state.tip().id);
+    frames
 }
 
 /// A transaction of `sender`, signed with these keys.
