@@ -7,6 +7,7 @@ Standard library only. Every figure is a difference of counters over the measure
 import argparse
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 
 # One Dilithium3 verification on this machine is what each node cannot avoid; measured by `cairn load` itself.
 WARMUP_S = 4
-RAMP = [500, 1000, 1500, 2000, 2500, 3000, 3500, 4200, 5000]
+RAMP = [500, 1000, 1500, 2000, 2500, 3000, 3300, 3600, 4200, 5000]
 # A step is sustained when this part of what was due became final within the window.
 SUSTAINED = 0.97
 # `cairn load` signs at most this many transactions ahead.
@@ -62,13 +63,14 @@ def counters(text):
 class Network:
     """Four validators in a folder of their own, for the length of a `with`."""
 
-    def __init__(self, cairn):
+    def __init__(self, cairn, env=None):
         self.cairn = cairn
+        self.env = {**os.environ, **(env or {})}
 
     def __enter__(self):
         self.scratch = Path(tempfile.mkdtemp(prefix="cairn-bench-"))
         self.dir = self.scratch / "network"
-        subprocess.run([self.cairn, "testnet", "up", "--dir", self.dir, "--base-port", "0"], check=True, capture_output=True)
+        subprocess.run([self.cairn, "testnet", "up", "--dir", self.dir, "--base-port", "0"], check=True, capture_output=True, env=self.env)
         self.nodes = range(len(list(self.dir.glob("node-*.pid"))))
         self.metrics = [self.metrics_url(node) for node in self.nodes]
         return self
@@ -108,12 +110,13 @@ def total(pages, prefix, having=""):
     return sum(value for page in pages for name, value in page.items() if name.startswith(prefix) and having in name)
 
 
-def measure(cairn, step, rate, seconds, unavoidable_ms, proofs=1, connections=64, warmup=WARMUP_S):
-    """One load on a fresh network."""
+def measure(cairn, step, rate, seconds, unavoidable_ms, proofs=1, connections=64, warmup=WARMUP_S, inline=False, env=None):
+    """One load on a fresh network; its senders are registered, or with `inline` carry their key each time."""
     seconds = max(1, min(seconds, SIGNED_AHEAD_MAX // max(rate, 1) - warmup))
-    with Network(cairn) as network:
+    with Network(cairn, env) as network:
         before = network.snapshot()
-        report = network.load("--rate", rate, "--duration", seconds, "--warmup", warmup, "--connections", connections, "--proofs", proofs)
+        keys = [] if inline else ["--registered"]
+        report = network.load("--rate", rate, "--duration", seconds, "--warmup", warmup, "--connections", connections, "--proofs", proofs, *keys)
         after = network.snapshot()
     delta = lambda prefix, having="": total(after["pages"], prefix, having) - total(before["pages"], prefix, having)
     nodes = len(after["pages"])
@@ -159,11 +162,15 @@ def stages(before, after):
 
 def line(row):
     cells = [form.format(row.get(key, 0)) for key, _, form in COLUMNS]
-    return "  ".join(cell.rjust(max(len(title), 7)) for cell, (_, title, _) in zip(cells, COLUMNS))
+    return "  ".join(cell.rjust(width_of(title)) for cell, (_, title, _) in zip(cells, COLUMNS))
+
+
+def width_of(title):
+    return 30 if title == "step" else max(len(title), 7)
 
 
 def heading():
-    return "  ".join(title.rjust(max(len(title), 7)) for _, title, _ in COLUMNS)
+    return "  ".join(title.rjust(width_of(title)) for _, title, _ in COLUMNS)
 
 
 def single(cairn, count):
@@ -236,6 +243,23 @@ def ramp(args, unavoidable_ms):
     return rows
 
 
+def peak_of(cairn, name, args, unavoidable_ms, **how):
+    """More than the network takes, over enough connections to keep it full."""
+    return measure(cairn, name, 6000, args.seconds, unavoidable_ms, connections=128, **how)
+
+
+def modes(args, unavoidable_ms):
+    """The peak with one step left out at a time, by a benchmark build, beside the peak of the ordinary build."""
+    rows = []
+    for size, inline in (("3.5 kB", False), ("5.5 kB", True)):
+        rows.append(peak_of(args.cairn, f"{size}, everything", args, unavoidable_ms, inline=inline))
+        for left_out in ("verification", "sync", "execution", "verification,sync,execution"):
+            env = {"CAIRN_BENCH_WITHOUT": left_out}
+            name = left_out if "," not in left_out else "all three"
+            rows.append(peak_of(args.modes, f"{size}, without {name}", args, unavoidable_ms, inline=inline, env=env))
+    return rows
+
+
 def write(output, rows, idle, idle_stages):
     output.mkdir(parents=True, exist_ok=True)
     with open(output / "results.csv", "w", newline="") as file:
@@ -265,6 +289,7 @@ def main():
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rates", default="")
     parser.add_argument("--proofs", default="1 16 256")
+    parser.add_argument("--modes", type=Path, help="a benchmark build: measure what each step costs, and nothing else")
     args = parser.parse_args()
     print("\nOne anchor after another on an idle network", flush=True)
     idle, idle_stages = single(args.cairn, 200)
@@ -273,11 +298,14 @@ def main():
     print(f"  p50 {receipt['p50_ms']:.1f}  p95 {receipt['p95_ms']:.1f}  p99 {receipt['p99_ms']:.1f} ms; one verification {1000 * unavoidable_ms:.0f} us")
     print(text_timeline(idle_stages))
     print("\n" + heading(), flush=True)
+    if args.modes:
+        return write(args.output, modes(args, unavoidable_ms), idle, idle_stages)
     rows = ramp(args, unavoidable_ms)
     good = [row for row in rows if row["final"] >= SUSTAINED * row["asked"]]
     peak = max(row["final"] for row in rows)
     top = max((row["asked"] for row in good), default=rows[0]["asked"])
     rows.append(measure(args.cairn, "half load", top // 2, 2 * args.seconds, unavoidable_ms))
+    rows.append(measure(args.cairn, "half load, inline keys", top // 2, args.seconds, unavoidable_ms, inline=True))
     for factor in (2, 10):
         rows.append(measure(args.cairn, f"{factor}x overload", int(factor * peak), args.seconds, unavoidable_ms, connections=256))
     for proofs in args.proofs.split():

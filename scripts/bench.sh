@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures a network of four validators on this machine, the load generator on the same cores, nothing switched
-# off. Prints one table and writes CSV, JSON and SVG plots.
+# off. Prints one table and writes CSV, JSON and SVG plots. What each step costs: scripts/bench_modes.sh.
 #
 #   scripts/bench.sh [SECONDS] [OUTPUT]      SECONDS measured in each step (default 20), OUTPUT a folder (target/bench)
 #

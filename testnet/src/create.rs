@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use cairn_crypto::{KeyPair, Keystore, Passphrase};
+use cairn_types::shortcut::{BENCHMARK_BUILD, BENCHMARK_NAME};
 use cairn_types::{Admission, Genesis, Params, Scheme, Validator};
 
 use crate::clock;
@@ -178,7 +179,7 @@ fn validator_keys(options: &Options) -> Vec<KeyPair> {
 fn genesis(options: &Options, keys: &[KeyPair]) -> Genesis {
     Genesis {
         version: cairn_types::genesis::GENESIS_VERSION,
-        name: "testnet".to_owned(),
+        name: if BENCHMARK_BUILD { format!("{BENCHMARK_NAME}local") } else { "testnet".to_owned() },
         time_ms: clock::unix_ms(),
         params: options.params,
         admission: Admission::Open,

@@ -32,6 +32,7 @@ pub mod node_record;
 pub mod receipt;
 pub mod record;
 pub mod safety;
+pub mod shortcut;
 pub mod signing;
 pub mod state_key;
 pub mod state_proof;

@@ -1,5 +1,6 @@
-//! How many transactions may wait: as many as land within a bounded time. More would only wait longer, and
-//! checking, storing and passing on what waits takes the processor from what lands.
+//! How much may wait: as many bytes of transactions as land within a bounded time. More would only wait longer, and
+//! checking, storing and passing on what waits takes the processor from what lands. Bytes, since a transaction of
+//! 256 proofs is the work of many with one.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,10 @@ use parking_lot::Mutex;
 
 /// How long a transaction that is taken now may have to wait behind the others.
 const WAIT_MAX: Duration = Duration::from_millis(1_500);
-/// Transactions per second assumed before anything was measured.
-const RATE_AT_FIRST: f64 = 2_000.0;
-/// Transactions that may wait however slow the network is: a block's worth, so that one slow block refuses nobody.
-const WAITING_MIN: usize = 1_000;
+/// Bytes per second assumed before anything was measured: some 2,000 transactions.
+const RATE_AT_FIRST: f64 = 8e6;
+/// Bytes that may wait however slow the network is: a block's worth, so that one slow block refuses nobody.
+const WAITING_MIN: usize = 3 << 20;
 /// The time over which the rate is measured: some ten blocks.
 const MEASURE_OVER: Duration = Duration::from_millis(500);
 /// The part of the newest measurement in the rate: a few measurements make a new rate.
@@ -37,11 +38,11 @@ impl Drain {
         Self { measured: Mutex::new(Measured { per_s: RATE_AT_FIRST, since: now, landed: 0 }) }
     }
 
-    /// `count` transactions have landed, and `waiting` more wait. Time without any that wait says nothing about
+    /// `bytes` of transactions have landed, and `waiting` more wait. Time without any that wait says nothing about
     /// how many could land, and is left out.
-    pub(crate) fn landed(&self, count: usize, waiting: usize, now: Instant) {
+    pub(crate) fn landed(&self, bytes: usize, waiting: usize, now: Instant) {
         let mut measured = self.measured.lock();
-        measured.landed += count;
+        measured.landed += bytes;
         let elapsed = now.saturating_duration_since(measured.since);
         if waiting == 0 {
             (measured.since, measured.landed) = (now, 0);
@@ -52,7 +53,7 @@ impl Drain {
         }
     }
 
-    /// Whether one more may wait behind `waiting` others.
+    /// Whether one more may wait behind `waiting` bytes of others.
     pub(crate) fn has_room(&self, waiting: usize) -> bool {
         waiting < WAITING_MIN || waiting as f64 <= self.per_s() * WAIT_MAX.as_secs_f64()
     }
@@ -73,7 +74,9 @@ impl Drain {
 mod tests {
     use super::*;
 
-    /// A drain after `seconds` in which `per_s` landed each second, in blocks of a tenth of that.
+    const MB: usize = 1_000_000;
+
+    /// A drain after `seconds` in which `per_s` bytes landed each second, in blocks of a tenth of that.
     fn drained(per_s: usize, seconds: u32, waiting: usize) -> Drain {
         let start = Instant::now();
         let drain = Drain::new(start);
@@ -85,23 +88,24 @@ mod tests {
 
     #[test]
     fn room_follows_the_measured_rate() {
-        let fast = drained(6_000, 20, 500);
-        assert!(fast.has_room(8_000) && !fast.has_room(9_500));
-        let slow = drained(100, 20, 500);
-        assert!(slow.has_room(999) && !slow.has_room(1_000), "a block's worth always has room");
+        let fast = drained(24 * MB, 20, 2 * MB);
+        assert!(fast.has_room(32 * MB) && !fast.has_room(38 * MB));
+        let slow = drained(MB / 10, 20, 2 * MB);
+        let block = WAITING_MIN;
+        assert!(slow.has_room(block - 1) && !slow.has_room(block), "a block's worth always has room");
     }
 
     #[test]
     fn an_idle_network_forgets_nothing() {
-        let idle = drained(10, 20, 0);
-        assert!(idle.has_room(2_900) && !idle.has_room(3_100), "what was assumed at first");
+        let idle = drained(MB / 25, 20, 0);
+        assert!(idle.has_room(11 * MB) && !idle.has_room(13 * MB), "what was assumed at first");
     }
 
     #[test]
     fn the_pause_is_the_time_in_which_half_lands() {
-        let drain = drained(2_000, 20, 500);
-        assert!((900..=1_100).contains(&drain.retry_after_ms(4_000)), "{}", drain.retry_after_ms(4_000));
+        let drain = drained(8 * MB, 20, 2 * MB);
+        assert!((900..=1_100).contains(&drain.retry_after_ms(16 * MB)), "{}", drain.retry_after_ms(16 * MB));
         assert_eq!(drain.retry_after_ms(1), RETRY_MS.0);
-        assert_eq!(drain.retry_after_ms(10_000_000), RETRY_MS.1);
+        assert_eq!(drain.retry_after_ms(MB * MB), RETRY_MS.1);
     }
 }

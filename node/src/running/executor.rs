@@ -271,6 +271,10 @@ impl Executor {
         let committed = write(&context.state, blocks)?;
         context.disaster.passes(Point::BatchWritten);
         context.metrics.commit.observe(started.elapsed().as_secs_f64());
+        let fresh: HashSet<_> = committed.blocks.iter().map(|block| block.id).collect();
+        let fresh = || blocks.iter().filter(|certified| fresh.contains(&certified.block.id()));
+        let transactions = fresh().flat_map(|certified| certified.block.transactions());
+        let landed = transactions.map(|signed| signed.canonical().len()).sum();
         let height = committed.tip.header.height;
         context.uncommitted.committed(height);
         context.position.learned(height);
@@ -283,8 +287,7 @@ impl Executor {
                 }
                 pool.remove(&block.transactions);
             }
-            let landed = committed.blocks.iter().map(|block| block.transactions.len()).sum();
-            context.drain.landed(landed, pool.len(), Instant::now());
+            context.drain.landed(landed, pool.stats().bytes, Instant::now());
             context.metrics.pool.set(i64::try_from(pool.len()).unwrap_or(i64::MAX));
         }
         context.final_height.send_replace(height);
@@ -296,8 +299,7 @@ impl Executor {
             }
         }
         let epoch = context.epoch();
-        let fresh: HashSet<_> = committed.blocks.iter().map(|block| block.id).collect();
-        for certified in blocks.iter().filter(|certified| fresh.contains(&certified.block.id())) {
+        for certified in fresh() {
             context.turns.count(&epoch.set, certified.block.header());
             self.announce(certified);
         }

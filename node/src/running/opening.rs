@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use cairn_consensus::{CommittedTip, Recovered, Replica};
 use cairn_journal::Journal;
 use cairn_p2p::P2pConfig;
 use cairn_state::{RocksStorage, State};
 use cairn_types::safety::SafetyRecord;
+use cairn_types::shortcut;
 use cairn_types::{BlockCert, ChainId, Epoch, Genesis, TimeoutCert, View, decode};
 
 use super::consensus_loop::KEY_RUNS_ELSEWHERE;
@@ -20,7 +21,7 @@ use crate::exit::{Exit, WithExit};
 use crate::home::Home;
 
 /// View timeouts for which a key that has signed before listens whether it is in use elsewhere.
-const SILENT_TIMEOUTS: u64 = 2;
+const SILENT_TIMEOUTS: u32 = 2;
 
 /// Newest blocks whose certificates are searched for a signature that the journal does not know. A validator signs
 /// most of them.
@@ -47,6 +48,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(home: &Home, config: &Config, disaster: &Arc<Disaster>) -> anyhow::Result<Opened> {
     let path = home.genesis();
     let genesis = cairn_genesis::load(&path)?;
+    refuse_benchmarks_of(&genesis)?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let chain = genesis.chain();
     let keys = ValidatorKeys::load(&config.keys, home.sign(), Arc::clone(disaster))?;
@@ -84,10 +86,37 @@ pub(crate) fn open(home: &Home, config: &Config, disaster: &Arc<Disaster>) -> an
     check_no_later_signature(&state, &epoch, &recovered.record)?;
     let signed_before = recovered.record != Default::default();
     let replica = Replica::new(epoch.replica_config(chain), recovered)?;
-    let silence_ms = if signed_before { epoch.params.timeout_base_ms * SILENT_TIMEOUTS } else { 0 };
-    let silence = Duration::from_millis(silence_ms);
+    let silence = silence(&epoch, signed_before);
     let genesis_text = text.into();
     Ok(Opened { genesis, genesis_text, chain, epoch, keys, state, replica, journal, silence })
+}
+
+/// How long a key listens whether it is in use elsewhere before it signs: shorter when this home never signed with it,
+/// since then only the answer of another process can tell, and no earlier signature is on its way.
+fn silence(epoch: &EpochInForce, signed_before: bool) -> Duration {
+    let timeout = Duration::from_millis(epoch.params.timeout_base_ms);
+    match (signed_before, epoch.set.count()) {
+        (false, 1) => Duration::ZERO,
+        (false, _) => timeout / 2,
+        (true, _) => timeout * SILENT_TIMEOUTS,
+    }
+}
+
+/// A benchmark build, which can leave out what keeps a network safe, runs networks made for benchmarks alone.
+fn refuse_benchmarks_of(genesis: &Genesis) -> anyhow::Result<()> {
+    if !shortcut::BENCHMARK_BUILD {
+        return Ok(());
+    }
+    let (name, prefix) = (&genesis.name, shortcut::BENCHMARK_NAME);
+    ensure!(
+        name.starts_with(prefix),
+        "this is a benchmark build, which can leave out checks and syncs: it runs networks whose name begins \
+         with '{prefix}', and this one's name is '{name}'. Build cairn without the feature bench-modes"
+    );
+    let variable = shortcut::LEFT_OUT_VARIABLE;
+    let steps = shortcut::parse(&std::env::var(variable).unwrap_or_default()).map_err(|why| anyhow!(why))?;
+    tracing::warn!(left_out = ?steps, "a benchmark build: this network proves nothing");
+    Ok(())
 }
 
 /// The journal of a validator, and what it remembers.

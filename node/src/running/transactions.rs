@@ -76,14 +76,16 @@ impl Transactions {
     /// # Errors
     /// With the time after which there should be room.
     pub(crate) fn check_room(&self) -> Result<(), Fault> {
-        let waiting = self.context.pool.lock().len();
-        if self.context.drain.has_room(waiting) {
+        let waiting = self.context.pool.lock().stats();
+        if self.context.drain.has_room(waiting.bytes) {
             return Ok(());
         }
         self.context.metrics.refused_full.inc();
-        let retry_after_ms = self.context.drain.retry_after_ms(waiting);
-        let reason =
-            format!("{waiting} transactions wait already, as many as this network makes final in time");
+        let retry_after_ms = self.context.drain.retry_after_ms(waiting.bytes);
+        let (count, bytes) = (waiting.transactions, waiting.bytes);
+        let reason = format!(
+            "{count} transactions of {bytes} bytes wait already, as many as this network makes final in time"
+        );
         Err(Fault::MempoolFull { reason, retry_after_ms })
     }
 
