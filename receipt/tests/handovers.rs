@@ -14,6 +14,8 @@ use fixture::states::{Scene, State, identity, key_entry};
 use fixture::{Batch, World, receipt_across_epochs};
 
 type Epochs = Vec<EpochHandover>;
+/// A name, and what it does to hand-overs.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Epochs));
 /// Verifies one document with other hand-overs in it.
 type Verify<'a> = &'a dyn Fn(Epochs) -> Verdict;
 
@@ -76,7 +78,7 @@ fn change_every_field(name: &str, world: &World, verify: Verify) -> usize {
 
 /// Changes the order and the number of the hand-overs and of their headers.
 fn change_the_shape(name: &str, world: &World, verify: Verify) {
-    let changes: [(&str, &dyn Fn(&mut Epochs)); 11] = [
+    let changes: [Change; 11] = [
         ("no hand-over", &|it| it.clear()),
         ("the first alone", &|it| it.truncate(1)),
         ("the second alone", &|it| drop(it.remove(0))),
