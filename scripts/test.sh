@@ -11,6 +11,7 @@ cd "$root"
 prepare
 cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ||
     die "rustfmt or clippy is missing: run 'rustup component add rustfmt clippy'"
+has openssl || die "openssl is missing: the tests run time authorities with it ('apt-get install openssl')"
 
 step "Format"
 cargo fmt --all --check || die "the code is not formatted: run 'cargo fmt --all'"

@@ -21,7 +21,8 @@
 //! * **S6** Memory is bounded: [`RANGES_MAX`] ranges asked for, held or being applied at once, each of at most
 //!   [`RANGE_BLOCKS_MAX`] blocks and one answer's bytes, and one more for the range that everything waits for.
 //! * **S7** A range whose epoch's validators are not known yet is nobody's fault: nothing above it is asked for
-//!   until the blocks below it are applied ([`Judge::EpochUnknown`]).
+//!   until the blocks below it are applied ([`Judge::EpochUnknown`]). The block just above the committed one is asked
+//!   for whatever anybody says of its epoch.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)

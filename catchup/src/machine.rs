@@ -187,7 +187,9 @@ impl<P: Copy + Ord> CatchUp<P> {
 
     fn on_range(&mut self, now: Duration, asked: &Asked<P>, range: Range) {
         match range.rest {
-            Rest::EpochUnknown(from) => self.window.set_ceiling(from),
+            // The block above the committed one is of the epoch in force: who says otherwise is late, or lies.
+            Rest::EpochUnknown(from) if from > self.tip.height.next() => self.window.set_ceiling(from),
+            Rest::EpochUnknown(_) => {}
             Rest::Uncertified(from) if asked.count < RANGE_BLOCKS_MAX => self.window.widen(from),
             Rest::Uncertified(_) | Rest::Nothing => {}
         }

@@ -165,7 +165,7 @@ impl Client {
         options: &AnchorOptions,
     ) -> Result<Vec<FileReceipt>, ClientFault> {
         let pending = self.prepare(items, Vec::new(), options)?;
-        let anchored = self.anchor_batch(&pending.proof).await?;
+        let anchored = self.anchor_prepared(&pending, options.pending.as_deref()).await?;
         let receipts = anchored.receipts(&pending.batch)?;
         if let Some(directory) = &options.pending {
             pending.remove(directory)?;
@@ -193,7 +193,8 @@ impl Client {
     /// already, writes its receipts and removes the file.
     ///
     /// # Errors
-    /// See [`ClientFault`]; of another chain or sender it is refused.
+    /// See [`ClientFault`]; of another chain or sender it is refused. A batch that the chain now refuses for good is
+    /// kept under another name, where [`Pending::list`] no longer finds it: [`ClientFault::SetAside`].
     pub async fn resume(&self, path: &Path) -> Result<(Anchored, Vec<PathBuf>), ClientFault> {
         let pending = Pending::load(path)?;
         let (expected, sender) = (self.trust()?.genesis.chain(), self.sender()?.address());
@@ -203,7 +204,14 @@ impl Client {
         if pending.sender != sender {
             return Err(ClientFault::OtherSender { got: pending.sender, expected: sender });
         }
-        self.finish(pending, path.parent()).await
+        let anchored = match self.anchor_batch(&pending.proof).await {
+            // An earlier sending went unanswered, so nobody can say that the root is nowhere.
+            Err(ClientFault::Refused(fault)) => {
+                return Err(ClientFault::SetAside { path: Pending::set_aside(path)?, fault });
+            }
+            outcome => outcome?,
+        };
+        Self::write_out(anchored, &pending, path.parent())
     }
 
     /// Makes the batch and its proof, and keeps them on disk when asked to: nothing is sent before.
@@ -232,13 +240,38 @@ impl Client {
         Ok(pending)
     }
 
+    /// Anchors a batch that [`Client::prepare`] has just made. When the chain refuses it for good and no node can have
+    /// taken it, its file in `directory` is removed: salts of a root that is anchored nowhere are of no use.
+    ///
+    /// # Errors
+    /// See [`Client::anchor_batch`].
+    pub async fn anchor_prepared(
+        &self,
+        pending: &Pending,
+        directory: Option<&Path>,
+    ) -> Result<Anchored, ClientFault> {
+        let outcome = self.anchor_batch(&pending.proof).await;
+        if let (Err(ClientFault::Refused(_)), Some(directory)) = (&outcome, directory) {
+            pending.remove(directory)?;
+        }
+        outcome
+    }
+
     async fn finish(
         &self,
         pending: Pending,
         directory: Option<&Path>,
     ) -> Result<(Anchored, Vec<PathBuf>), ClientFault> {
-        let anchored = self.anchor_batch(&pending.proof).await?;
-        let paths = anchored.write(&pending, || {})?;
+        let anchored = self.anchor_prepared(&pending, directory).await?;
+        Self::write_out(anchored, &pending, directory)
+    }
+
+    fn write_out(
+        anchored: Anchored,
+        pending: &Pending,
+        directory: Option<&Path>,
+    ) -> Result<(Anchored, Vec<PathBuf>), ClientFault> {
+        let paths = anchored.write(pending, || {})?;
         if let Some(directory) = directory {
             pending.remove(directory)?;
         }
@@ -250,7 +283,8 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientFault`]. A node whose receipt does not verify is left for the next one; when all are,
-    /// [`ClientFault::ReceiptRefused`].
+    /// [`ClientFault::ReceiptRefused`]. [`ClientFault::Refused`] says that it is refused for good and that no sending
+    /// of this call can have been taken; a plain [`ClientFault::Rpc`], that an earlier one may have been.
     pub async fn anchor_batch(&self, proof: &Proof) -> Result<Anchored, ClientFault> {
         let (trust, sender) = (self.trust()?, self.sender()?);
         let chain = trust.genesis.chain();
@@ -259,6 +293,8 @@ impl Client {
         let mut tries = self.tries();
         let mut refused = 0usize;
         let mut waited_ms = 0u64;
+        // Whether a node may have taken it without saying so.
+        let mut perhaps_taken = false;
         loop {
             let signed = signer.signed((self.now_ms)())?;
             let params =
@@ -273,6 +309,7 @@ impl Client {
                 Ok(anchored) => return Ok(anchored),
                 Err(fault) => fault,
             };
+            perhaps_taken |= !fault.says_not_taken();
             match &fault {
                 ClientFault::ReceiptRefused { .. } => {
                     refused = refused.saturating_add(1);
@@ -287,7 +324,7 @@ impl Client {
                 }
                 ClientFault::Rpc(error) if signer.follow_clock(error, (self.now_ms)()) => {}
                 fault_seen if fault_seen.is_retryable() => tries.pause(fault).await?,
-                _ => return Err(fault),
+                _ => return Err(if perhaps_taken { fault } else { fault.for_good() }),
             }
         }
     }

@@ -35,6 +35,12 @@ pub struct RpcError {
 pub enum ClientFault {
     #[error("{0}")]
     Rpc(Box<RpcError>),
+    #[error("the chain refuses it, and nothing of it was anchored: {0}")]
+    Refused(Box<RpcError>),
+    #[error(
+        "{fault}; it was not anchored by now, and is set aside in {path}: of use only should an earlier sending have been taken after all"
+    )]
+    SetAside { path: PathBuf, fault: Box<RpcError> },
     #[error("no node address given; expected at least one, for instance http://127.0.0.1:26657")]
     NoNodes,
     #[error("`{url}` is no node address: {why}; expected for instance http://127.0.0.1:26657")]
@@ -81,7 +87,7 @@ impl ClientFault {
     /// Whether trying the same again, perhaps on another node, may help.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Rpc(error) => error.retryable,
+            Self::Rpc(error) | Self::Refused(error) => error.retryable,
             Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::NotFinal { .. } => true,
             _ => false,
         }
@@ -90,8 +96,23 @@ impl ClientFault {
     /// The node's error, when it answered with one.
     pub fn rpc(&self) -> Option<&RpcError> {
         match self {
-            Self::Rpc(error) => Some(error),
+            Self::Rpc(error) | Self::Refused(error) | Self::SetAside { fault: error, .. } => Some(error),
             _ => None,
+        }
+    }
+
+    /// Whether the node said by this that it did not take what it was sent. An answer that never came, or of a call
+    /// that was given up or failed inside the node, says nothing.
+    pub(crate) fn says_not_taken(&self) -> bool {
+        const SAY_NOTHING: [&str; 4] = ["", "timeout_not_final", "call_timeout", "internal"];
+        self.rpc().is_some_and(|error| !SAY_NOTHING.contains(&error.kind.as_str()))
+    }
+
+    /// The same fault, said of something that no node has taken.
+    pub(crate) fn for_good(self) -> Self {
+        match self {
+            Self::Rpc(error) => Self::Refused(error),
+            other => other,
         }
     }
 

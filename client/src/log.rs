@@ -238,7 +238,7 @@ impl Client {
             steps => self.chain_trust(Epoch::ZERO).await?.handovers.into_iter().take(steps).collect(),
         };
         let finality = Finality::Certificate(encode(&certificate));
-        let checkpoint = Checkpoint { header_bytes: encode(&header), finality, epochs };
+        let checkpoint = Checkpoint::new(encode(&header), finality, epochs);
         let verdict = self.trust()?.verifier.verify_checkpoint(&checkpoint);
         self.accept(verdict)?;
         Ok((checkpoint, header))

@@ -15,6 +15,8 @@ use crate::files::write_atomically;
 
 const VERSION: u64 = 1;
 const SUFFIX: &str = ".pending.json";
+/// Of a batch that the chain refused after an earlier sending went unanswered.
+const SUFFIX_ASIDE: &str = ".refused.json";
 
 /// A batch that may or may not be anchored yet.
 #[derive(Clone, Debug)]
@@ -151,6 +153,18 @@ impl Pending {
         }
         paths.sort();
         Ok(paths)
+    }
+
+    /// Renames a file of [`Pending::list`] so that it is no longer found there; gives its new name.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn set_aside(path: &Path) -> Result<PathBuf, ClientFault> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = name.strip_suffix(SUFFIX).unwrap_or(&name);
+        let aside = path.with_file_name(format!("{stem}{SUFFIX_ASIDE}"));
+        fs::rename(path, &aside).map_err(io_fault(path))?;
+        Ok(aside)
     }
 
     /// Forgets it, once its receipts are written.

@@ -226,6 +226,63 @@ fn item() -> Item {
     Item { digest: Hash([1; 32]), algorithm: "blake3".into() }
 }
 
+/// What the chain refuses for good: nothing that comes later makes it acceptable.
+const REFUSAL: Act = Act::Error { code: -32_038, kind: "delegation_missing", retryable: false };
+const FULL: Act = Act::Error { code: -32_021, kind: "mempool_full", retryable: true };
+
+#[tokio::test]
+async fn what_is_refused_for_good_leaves_nothing_to_resume() {
+    let chain = Chain::new();
+    let directory = tempfile::tempdir().unwrap();
+    let (pending, file) = (directory.path().join("pending"), directory.path().join("x"));
+    std::fs::write(&file, b"content").unwrap();
+    let files = std::slice::from_ref(&file);
+    let options = AnchorOptions { pending: Some(pending.clone()), ..Default::default() };
+    let left = || std::fs::read_dir(&pending).unwrap().count();
+
+    for acts in [vec![REFUSAL], vec![FULL, REFUSAL]] {
+        let node = FakeNode::start(&chain, acts).await;
+        let fault = client(&chain, &[&node]).stamp_files(files, &options).await.unwrap_err();
+        assert!(matches!(fault, ClientFault::Refused(_)) && !fault.is_retryable(), "{fault}");
+        assert!(
+            fault.is_kind("delegation_missing") && fault.to_string().contains("nothing of it was anchored")
+        );
+        assert_eq!(left(), 0, "salts of a root that is nowhere are of no use");
+    }
+
+    // A full node is no refusal: the batch waits for better times.
+    let node = FakeNode::start(&chain, [FULL]).await;
+    let fault = client(&chain, &[&node]).with_tries(1).stamp_files(files, &options).await.unwrap_err();
+    assert!(fault.is_kind("mempool_full"), "{fault}");
+    let kept = Pending::list(&pending).unwrap().remove(0);
+    std::fs::remove_file(kept).unwrap();
+
+    // After a sending that nobody answered for, a refusal proves nothing.
+    let node = FakeNode::start(&chain, [Act::SwallowAnswer, REFUSAL]).await;
+    let fault = client(&chain, &[&node]).stamp_files(files, &options).await.unwrap_err();
+    assert!(matches!(&fault, ClientFault::Rpc(_)) && fault.is_kind("delegation_missing"), "{fault}");
+    assert_eq!(Pending::list(&pending).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_when_resumed_is_set_aside_with_its_salts() {
+    let chain = Chain::new();
+    let node = FakeNode::start(&chain, [Act::SwallowAnswer, REFUSAL]).await;
+    let client = client(&chain, &[&node]).with_tries(1);
+    let directory = tempfile::tempdir().unwrap();
+    let options = AnchorOptions { pending: Some(directory.path().to_owned()), ..Default::default() };
+    client.anchor_items(vec![item()], &options).await.unwrap_err();
+    let left = Pending::list(directory.path()).unwrap().remove(0);
+    let before = Pending::load(&left).unwrap();
+    let fault = client.resume(&left).await.unwrap_err();
+    assert!(fault.is_kind("delegation_missing") && fault.to_string().contains("set aside"), "{fault}");
+    let ClientFault::SetAside { path, .. } = fault else { panic!("{fault}") };
+    assert!(Pending::list(directory.path()).unwrap().is_empty(), "it is not offered again");
+    let after = Pending::load(&path).unwrap();
+    assert_eq!((after.proof, after.batch.salts()), (before.proof, before.batch.salts()));
+    assert!(!left.exists());
+}
+
 #[tokio::test]
 async fn without_genesis_or_key_nothing_is_sent() {
     let chain = Chain::new();

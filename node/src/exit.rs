@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use cairn_client::ClientFault;
 use cairn_journal::JournalFault;
+use cairn_state::StateError;
 
 use crate::config::ConfigFault;
 use crate::home::HomeFault;
@@ -75,6 +76,9 @@ pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
     }
     for cause in error.chain() {
         if cause.is::<ConfigFault>() || cause.is::<HomeFault>() {
+            return Exit::Config;
+        }
+        if matches!(cause.downcast_ref(), Some(StateError::Schema { .. } | StateError::WrongGenesis { .. })) {
             return Exit::Config;
         }
         if cause.is::<JournalFault>() {

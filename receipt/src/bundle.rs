@@ -12,6 +12,7 @@ use cairn_types::{DecodeError, Hash, Header, Record, decode, encode};
 use thiserror::Error;
 
 use crate::anchor::AnchorReceipt;
+use crate::timestamp::still_fitting;
 
 /// Why receipts do not make a bundle, or a bundle gives no receipt.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -248,7 +249,7 @@ pub fn core_of(bundle: &Bundle) -> AnchorBundle {
 }
 
 /// The same leaves under another header: a bundle made fresh, or relative to a checkpoint. `core` must hold
-/// exactly the bundle's records.
+/// exactly the bundle's records. Time stamps of the header that is left are left out.
 ///
 /// # Errors
 /// [`BundleFault::OtherRecord`].
@@ -263,7 +264,9 @@ pub fn refreshed(bundle: &Bundle, core: AnchorBundle) -> Result<Bundle, BundleFa
         return Err(BundleFault::OtherRecord { seq: record_of(more, "the core")?.seq });
     }
     let AnchorBundle { records: _, anchor_path, header_bytes, finality, epochs } = core;
-    let (batches, external) = (bundle.batches.clone(), bundle.external.clone());
+    let batches = bundle.batches.clone();
+    let records: Vec<&[u8]> = batches.iter().map(|batch| batch.record_bytes.as_slice()).collect();
+    let external = still_fitting(&bundle.external, &records, &header_bytes);
     Ok(Bundle { batches, anchor_path, header_bytes, finality, epochs, external })
 }
 
@@ -318,7 +321,7 @@ fn one(
         .ok_or_else(|| malformed("the path", format!("record {}", record.seq), &MultiproofFault::NoLeaf))?;
     let place = (record.leaves != 1).then_some(BatchPath { index: leaf.index, path });
     let mut receipt = core.complete(leaf.subject.clone(), place);
-    receipt.external.clone_from(&bundle.external);
+    receipt.external = still_fitting(&bundle.external, &[&receipt.record_bytes], &receipt.header_bytes);
     Ok(receipt)
 }
 

@@ -28,6 +28,9 @@ pub struct Checkpoint {
     pub finality: Finality,
     /// Hand-overs from epoch 0 to the header's.
     pub epochs: Vec<EpochHandover>,
+    /// Further evidence, each as compact JSON text: time stamps, for instance. Only of a checkpoint in a file of
+    /// its own.
+    pub external: Vec<String>,
 }
 
 /// That the anchor log of one header begins the log of a later, final one.
@@ -160,8 +163,9 @@ fn anchors(mut fields: Fields) -> Result<AnchorBundle, FormatFault> {
 fn checkpoint(mut fields: Fields) -> Result<Checkpoint, FormatFault> {
     fields.version()?;
     let FinalFields { header_bytes, finality, epochs } = read::final_fields(&mut fields)?;
+    let external = fields.optional("external").map(read::external).transpose()?.unwrap_or_default();
     fields.finish()?;
-    Ok(Checkpoint { header_bytes, finality, epochs })
+    Ok(Checkpoint { header_bytes, finality, epochs, external })
 }
 
 fn consistency(mut fields: Fields) -> Result<ConsistencyProof, FormatFault> {
@@ -173,7 +177,7 @@ fn consistency(mut fields: Fields) -> Result<ConsistencyProof, FormatFault> {
     let path = read::path_of(fields.required("path")?, CONSISTENCY_MAX)?;
     let FinalFields { header_bytes, finality, epochs } = read::final_fields(&mut fields)?;
     fields.finish()?;
-    Ok(ConsistencyProof { log, from_bytes, path, to: Checkpoint { header_bytes, finality, epochs } })
+    Ok(ConsistencyProof { log, from_bytes, path, to: Checkpoint::new(header_bytes, finality, epochs) })
 }
 
 /// Every document but a receipt; the fields are written in this order.
@@ -276,6 +280,11 @@ impl AnchorBundle {
 }
 
 impl Checkpoint {
+    /// A final header without further evidence.
+    pub const fn new(header_bytes: Vec<u8>, finality: Finality, epochs: Vec<EpochHandover>) -> Self {
+        Self { header_bytes, finality, epochs, external: Vec::new() }
+    }
+
     /// Reads the JSON form.
     ///
     /// # Errors
@@ -286,7 +295,9 @@ impl Checkpoint {
 
     /// The JSON form, on one line.
     pub fn to_json(&self) -> String {
-        DocumentJson::new(&self.header_bytes, &self.finality, &self.epochs).text()
+        let mut json = DocumentJson::new(&self.header_bytes, &self.finality, &self.epochs);
+        json.external = write::external(&self.external);
+        json.text()
     }
 }
 

@@ -11,6 +11,7 @@ pub mod export;
 mod read;
 mod state;
 mod strict_json;
+mod timestamp;
 mod verdict;
 mod verify;
 mod verify_documents;
@@ -24,6 +25,10 @@ pub use bundle::{
 pub use document::{Checkpoint, ConsistencyProof, Document, LOG_NAMES, bundle_to_json, parse_bundle};
 pub use read::{FormatFault, RECEIPT_BYTES_MAX, parse};
 pub use state::{StateDocument, StateFinding, StateSubject, StateVerdict};
+pub use timestamp::{
+    ExternalTime, TimeAuthorities, TimedPart, TimestampFault, attach_timestamp, claimed_times,
+    timestamp_request,
+};
 pub use verdict::{Check, CheckName, Trust, Verdict};
 pub use verify::{ReceiptVerifier, Trusted, verify, verify_json};
 pub use write::to_json;

@@ -18,7 +18,7 @@ const PATH_MAX: usize = 64;
 /// Characters in the name of a hash algorithm, at most.
 const ALGORITHM_CHARS_MAX: usize = 32;
 /// Items of external evidence, at most.
-const EXTERNAL_MAX: usize = 64;
+pub(crate) const EXTERNAL_MAX: usize = 64;
 
 /// Why a text is no receipt. Every message names the field.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]

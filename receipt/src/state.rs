@@ -97,7 +97,7 @@ impl StateDocument {
         finality: Finality,
         epochs: Vec<EpochHandover>,
     ) -> Self {
-        let at = Checkpoint { header_bytes: cairn_types::encode(header), finality, epochs };
+        let at = Checkpoint::new(cairn_types::encode(header), finality, epochs);
         Self { subject, proof_bytes: cairn_types::encode(proof), at }
     }
 
@@ -120,7 +120,7 @@ impl StateDocument {
         let proof_bytes = read::base64(fields.required("proof")?)?;
         let FinalFields { header_bytes, finality, epochs } = read::final_fields(&mut fields)?;
         fields.finish()?;
-        Ok(Self { subject, proof_bytes, at: Checkpoint { header_bytes, finality, epochs } })
+        Ok(Self { subject, proof_bytes, at: Checkpoint::new(header_bytes, finality, epochs) })
     }
 
     /// The JSON form, on one line, as it also stands in a receipt's `external`.

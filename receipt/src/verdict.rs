@@ -4,6 +4,8 @@ use std::fmt;
 
 use cairn_types::{BlockId, Epoch, Header, Height, Record};
 
+use crate::timestamp::ExternalTime;
+
 /// One step of a verification. The names are part of the format: test vectors and other implementations
 /// use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,11 +40,13 @@ pub enum CheckName {
     Signer,
     /// A state travels with the receipt that shows a delegation to have been in force then.
     Delegation,
+    /// A time authority that the verifier trusts stamped the record or the header.
+    Time,
 }
 
 impl CheckName {
     /// Every check, in the order in which they are made.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Format,
         Self::Record,
         Self::Header,
@@ -58,6 +62,7 @@ impl CheckName {
         Self::State,
         Self::Signer,
         Self::Delegation,
+        Self::Time,
     ];
 
     /// The name in files and JSON.
@@ -78,6 +83,7 @@ impl CheckName {
             Self::State => "state",
             Self::Signer => "signer",
             Self::Delegation => "delegation",
+            Self::Time => "time",
         }
     }
 }
@@ -130,6 +136,8 @@ pub struct Verdict {
     pub records: Vec<Record>,
     /// The final header; only of a valid receipt.
     pub header: Option<Header>,
+    /// Times that an authority states which the verifier trusts; only of a valid receipt.
+    pub times: Vec<ExternalTime>,
 }
 
 impl Verdict {

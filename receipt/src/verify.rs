@@ -15,6 +15,7 @@ use cairn_types::{
 
 use crate::anchor::AnchorReceipt;
 use crate::read::parse;
+use crate::timestamp::{self, ExternalTime, Stamped, TimeAuthorities};
 use crate::verdict::{Check, CheckName, Trust, Verdict};
 
 /// Length of a salt, bytes, where there is one.
@@ -29,6 +30,8 @@ pub struct Trusted {
     pub validators: ValidatorSet,
     /// Ids of blocks known to be final.
     pub checkpoints: Vec<BlockId>,
+    /// Whose RFC 3161 time stamps count. With any, a receipt must carry one by them, and no false one.
+    pub authorities: TimeAuthorities,
 }
 
 impl Trusted {
@@ -37,7 +40,12 @@ impl Trusted {
     /// # Errors
     /// When its validators make no set.
     pub fn genesis(genesis: &Genesis) -> Result<Self, SetFault> {
-        Ok(Self { chain: genesis.chain(), validators: genesis.validator_set()?, checkpoints: Vec::new() })
+        Ok(Self {
+            chain: genesis.chain(),
+            validators: genesis.validator_set()?,
+            checkpoints: Vec::new(),
+            authorities: TimeAuthorities::default(),
+        })
     }
 }
 
@@ -71,6 +79,7 @@ pub(crate) type Found<T> = Result<(T, String), String>;
 #[derive(Default)]
 pub(crate) struct Run {
     checks: Vec<Check>,
+    pub(crate) times: Vec<ExternalTime>,
 }
 
 /// A check failed; it is the last of the run.
@@ -133,6 +142,7 @@ impl ReceiptVerifier {
             for record in &passed.records {
                 unverified = self.check_evidence(&mut run, record, &receipt.external)?;
             }
+            unverified = self.check_times(&mut run, Stamped::receipt(receipt, &passed), &unverified)?;
             Ok(passed)
         });
         verdict(run, outcome, &unverified)
@@ -141,7 +151,7 @@ impl ReceiptVerifier {
     /// Verifies that the *record* was anchored: everything but the way from a leaf to the record's root.
     pub fn verify_anchor(&self, receipt: &AnchorReceipt) -> Verdict {
         let mut run = Run::default();
-        let outcome = self.run(&mut run, None, receipt);
+        let outcome = self.run(&mut run, None, receipt).and_then(|passed| self.no_time(&mut run, passed));
         verdict(run, outcome, &[])
     }
 
@@ -281,6 +291,12 @@ pub(crate) fn verdict(run: Run, outcome: Result<Passed, Stop>, external: &[Strin
     let mut warnings = Vec::new();
     if !external.is_empty() {
         warnings.push(format!("{} items of external evidence were not verified", external.len()));
+        let stamps = external.iter().filter(|item| timestamp::is_timestamp(item)).count();
+        if stamps > 0 {
+            warnings.push(format!(
+                "{stamps} of them are time stamps, which count only under a time authority that you trust"
+            ));
+        }
     }
     // Both conditions say the same; a verdict is valid only when neither dissents.
     let all_passed = run.checks.iter().all(|check| check.passed);
@@ -301,12 +317,14 @@ pub(crate) fn verdict(run: Run, outcome: Result<Passed, Stop>, external: &[Strin
                 record,
                 records,
                 header: Some(header),
+                times: run.times,
             }
         }
         _ => {
             let trust = Trust::Nothing;
             let (record, records, header) = (None, Vec::new(), None);
-            Verdict { valid: false, checks: run.checks, trust, warnings, record, records, header }
+            let times = Vec::new();
+            Verdict { valid: false, checks: run.checks, trust, warnings, record, records, header, times }
         }
     }
 }

@@ -10,6 +10,7 @@ use cairn_types::{Hash, Header, Record};
 use crate::bundle::AnchorBundle;
 use crate::document::{Checkpoint, ConsistencyProof, Document};
 use crate::read::FormatFault;
+use crate::timestamp::Stamped;
 use crate::verdict::{CheckName, Verdict};
 use crate::verify::{
     Found, Passed, ReceiptVerifier, Run, Stop, check_chain, check_header, check_record, check_salt, found,
@@ -49,7 +50,7 @@ impl ReceiptVerifier {
                 run.check(CheckName::Batch, check_batches(&bundle.batches, &records))?;
                 self.finish_records(&mut run, &crate::bundle::core_of(bundle), records, header)
             });
-        verdict(run, outcome, &bundle.external)
+        self.timed(run, outcome, &bundle.external, |passed| Stamped::bundle(bundle, passed))
     }
 
     /// Verifies that the *records* of a bundle's core were anchored.
@@ -58,7 +59,8 @@ impl ReceiptVerifier {
         let records: Vec<&[u8]> = core.records.iter().map(Vec::as_slice).collect();
         let outcome = self
             .run_records(&mut run, &records, &core.header_bytes)
-            .and_then(|(records, header)| self.finish_records(&mut run, core, records, header));
+            .and_then(|(records, header)| self.finish_records(&mut run, core, records, header))
+            .and_then(|passed| self.no_time(&mut run, passed));
         verdict(run, outcome, &[])
     }
 
@@ -70,7 +72,9 @@ impl ReceiptVerifier {
                 let trust = self.check_final(&mut run, &header, &checkpoint.finality, &checkpoint.epochs)?;
                 Ok(Passed { records: Vec::new(), header, trust })
             });
-        verdict(run, outcome, &[])
+        self.timed(run, outcome, &checkpoint.external, |passed| {
+            Stamped::header(&checkpoint.header_bytes, passed)
+        })
     }
 
     /// Verifies that the anchor log of the later, final header begins with that of the earlier one. The
@@ -78,7 +82,24 @@ impl ReceiptVerifier {
     pub fn verify_consistency(&self, proof: &ConsistencyProof) -> Verdict {
         let mut run = Run::default();
         let outcome = self.run_consistency(&mut run, proof);
+        let outcome = outcome.and_then(|passed| self.no_time(&mut run, passed));
         verdict(run, outcome, &[])
+    }
+
+    /// The verdict on a document that may carry time stamps.
+    fn timed<'a>(
+        &self,
+        mut run: Run,
+        outcome: Result<Passed, Stop>,
+        external: &[String],
+        stamped: impl FnOnce(&Passed) -> Stamped<'a>,
+    ) -> Verdict {
+        let mut unverified = external.to_vec();
+        let outcome = outcome.and_then(|passed| {
+            unverified = self.check_times(&mut run, stamped(&passed), external)?;
+            Ok(passed)
+        });
+        verdict(run, outcome, &unverified)
     }
 
     fn run_consistency(&self, run: &mut Run, proof: &ConsistencyProof) -> Result<Passed, Stop> {

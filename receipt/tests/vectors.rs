@@ -153,8 +153,9 @@ fn receipts() {
             seen.extend(failed);
         }
     }
-    // `consistency` is a check of the documents below alone; `state`, `signer` and `delegation` of states.
-    assert_eq!(seen.len() + 4, cairn_receipt::CheckName::ALL.len(), "every check fails somewhere: {seen:?}");
+    // `consistency` is a check of the documents below alone; `state`, `signer` and `delegation` of states; `time`
+    // asks for an authority.
+    assert_eq!(seen.len() + 5, cairn_receipt::CheckName::ALL.len(), "every check fails somewhere: {seen:?}");
 }
 
 #[test]

@@ -160,6 +160,9 @@ where
         let this = self.clone();
         async move {
             let (ip, _) = this.caller(batch.extensions());
+            if batch.is_empty() {
+                return refuse(Id::Null, &Fault::InvalidRequest { reason: "the batch is empty".to_owned() });
+            }
             let charged = this.context.charge(ip, u32::try_from(batch.len()).unwrap_or(u32::MAX));
             if let Err(fault) = charged {
                 return refuse(Id::Null, &fault);

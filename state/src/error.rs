@@ -16,7 +16,9 @@ pub enum StateError {
     Storage(#[from] StorageError),
     #[error("the state stopped after an earlier failure and must be opened again: {why}")]
     Halted { why: String },
-    #[error("the data folder has schema version {found}, this build reads version {expected}")]
+    #[error(
+        "the data folder has schema version {found}, this build reads version {expected}: start it with the build that made it, or move the folder away and let this node fetch the chain anew (keys and the signing journal are not in it)"
+    )]
     Schema { found: u32, expected: u32 },
     #[error("the data folder belongs to chain {found}, the genesis file defines chain {expected}")]
     WrongGenesis { found: ChainId, expected: ChainId },

@@ -23,7 +23,7 @@ pub struct Receipt {
     pub finality: Finality,
     /// The hand-overs from the genesis epoch to the header's; empty within epoch 0.
     pub epochs: Vec<EpochHandover>,
-    /// Further evidence, each as compact JSON text. Not checked here, and reported as unverified.
+    /// Further evidence, each as compact JSON text. What it says, `cairn-receipt` knows.
     pub external: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ pub struct Bundle {
     pub finality: Finality,
     /// The hand-overs from the genesis epoch to the header's; empty within epoch 0.
     pub epochs: Vec<EpochHandover>,
-    /// Further evidence, each as compact JSON text. Not checked here, and reported as unverified.
+    /// Further evidence, each as compact JSON text. What it says, `cairn-receipt` knows.
     pub external: Vec<String>,
 }
 

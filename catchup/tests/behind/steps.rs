@@ -237,6 +237,35 @@ fn blocks_of_an_epoch_not_yet_known_wait_for_the_blocks_below() {
 }
 
 #[test]
+fn whoever_puts_the_next_block_into_another_epoch_holds_nobody_up() {
+    let mut bench = Bench::new();
+    bench.peer(OTHER, 500);
+    let (request, count) = bench.take(OTHER, 1);
+    let entries = bench.chain.range(1, u64::from(count), 3_000);
+    let range = check_range(Height::new(1), count, entries, 9, &mut |_, _| Judge::EpochUnknown).unwrap();
+    assert_eq!(range.rest, Rest::EpochUnknown(Height::new(1)));
+    bench.step(10, Input::Answer { request, answer: Answer::Range(range) });
+    bench.peer(HONEST, 500);
+    bench.serve(HONEST, 1);
+    assert!(bench.rest.iter().any(|output| matches!(output, Output::Apply { .. })), "{:?}", bench.rest);
+}
+
+#[test]
+fn an_answer_from_before_the_epoch_turned_holds_nobody_up() {
+    let mut bench = Bench::new();
+    bench.peer(HONEST, 500);
+    let (request, count) = bench.take(HONEST, 257);
+    let entries = bench.chain.range(257, u64::from(count), 3_000);
+    let late = check_range(Height::new(257), count, entries, 9, &mut |_, _| Judge::EpochUnknown).unwrap();
+    // Consensus brings everything meanwhile, and the epoch turns.
+    bench.applied(500);
+    bench.step(10, Input::Answer { request, answer: Answer::Range(late) });
+    bench.step(0, Input::Proven { height: Height::new(600), by: None });
+    bench.step(5_000, Input::Tick);
+    assert!(bench.ranges().iter().any(|(_, from, _)| *from == 501), "{:?}", bench.ranges());
+}
+
+#[test]
 fn a_range_without_any_certificate_is_asked_for_again_with_more_blocks() {
     let mut bench = Bench::new();
     bench.step(0, Input::Connected { peer: HONEST, polled: false });

@@ -15,6 +15,16 @@ const FILE_BYTES_MAX: u64 = 32 << 20;
 /// # Errors
 /// When it cannot be read, is too large or no UTF-8.
 pub(crate) fn read_text(path: &Path, what: &str) -> anyhow::Result<String> {
+    String::from_utf8(read_bytes(path, what)?)
+        .ok()
+        .with_context(|| format!("{} is no text, so it is no {what}", path.display()))
+}
+
+/// Reads a file that should be small.
+///
+/// # Errors
+/// When it cannot be read or is too large.
+pub(crate) fn read_bytes(path: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
     let fault = || format!("cannot read the {what} {}", path.display());
     let file = File::open(path).with_context(fault)?;
     let mut bytes = Vec::new();
@@ -22,7 +32,5 @@ pub(crate) fn read_text(path: &Path, what: &str) -> anyhow::Result<String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         bail!("{} has more than {} MiB, which is no {what}", path.display(), FILE_BYTES_MAX >> 20);
     }
-    String::from_utf8(bytes)
-        .ok()
-        .with_context(|| format!("{} is no text, so it is no {what}", path.display()))
+    Ok(bytes)
 }

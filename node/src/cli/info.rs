@@ -5,7 +5,7 @@ mod bundle;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use cairn_receipt::{AnchorReceipt, Document};
+use cairn_receipt::{AnchorReceipt, Document, ExternalTime, claimed_times};
 use cairn_types::receipt::{EpochHandover, Finality, Receipt};
 use cairn_types::{CommitCert, Header, Record, ValidatorSet, decode};
 use clap::Args;
@@ -43,7 +43,7 @@ pub(crate) fn run(common: &Common, args: &InfoArgs) -> anyhow::Result<Exit> {
     let text = files::read_text(&args.receipt, "receipt")?;
     let document =
         Document::parse(&text).with_context(|| format!("{} is no receipt", args.receipt.display()))?;
-    let (nodes, mut value) = match &document {
+    let (mut nodes, mut value) = match &document {
         Document::Receipt(receipt) => (whole(receipt)?, whole_json(receipt)?),
         Document::Anchor(core) => (anchor(core)?, anchor_json(core)?),
         Document::Bundle(it) => (bundle::nodes(it)?, bundle::json(it)?),
@@ -52,6 +52,11 @@ pub(crate) fn run(common: &Common, args: &InfoArgs) -> anyhow::Result<Exit> {
         Document::Consistency(it) => (bundle::consistency_nodes(it)?, bundle::consistency_json(it)?),
     };
     value["what"] = json!(document.kind());
+    let claims = claimed_times(&document);
+    nodes.extend(claims.iter().map(claim_node));
+    if !claims.is_empty() {
+        value["claimed_times"] = claims.iter().map(claim_json).collect();
+    }
     let mut tree = format!("{}  {}\n", args.receipt.display(), bytes(text.len() as u64));
     render(&nodes, "", &mut tree);
     tree.push_str("nothing was checked; `cairn verify` does");
@@ -117,6 +122,24 @@ fn record_node(record: &Record) -> Node {
     parts.push(Node::leaf("transaction", record.tx_id));
     let place = format!("number {}, block {}, {}", record.seq, record.height, time(record.time_ms));
     Node::branch("record", place, parts)
+}
+
+/// What a time stamp claims, or why it claims nothing.
+fn claim_node(claim: &Result<ExternalTime, String>) -> Node {
+    Node::leaf(
+        "time stamp",
+        match claim {
+            Ok(it) => format!("{} at {}, signed as {}", it.part, time(it.time_ms), it.authority),
+            Err(why) => format!("useless: {why}"),
+        },
+    )
+}
+
+fn claim_json(claim: &Result<ExternalTime, String>) -> Value {
+    match claim {
+        Ok(it) => json!({ "part": it.part.to_string(), "time_ms": it.time_ms, "authority": it.authority }),
+        Err(why) => json!({ "fault": why }),
+    }
 }
 
 fn leaves(number: u64) -> String {

@@ -6,6 +6,7 @@ mod cut;
 mod export;
 mod refresh;
 mod split;
+mod timestamp;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,8 @@ pub(crate) enum ReceiptVerb {
     Consistency(consistency::ConsistencyArgs),
     /// Write a receipt in another world's format
     Export(export::ExportArgs),
+    /// Ask an RFC 3161 authority for the time, and take its answer in
+    Timestamp(timestamp::TimestampArgs),
 }
 
 /// `cairn receipt get`.
@@ -114,6 +117,7 @@ pub(crate) fn run(common: &Common, verb: &ReceiptVerb) -> anyhow::Result<Exit> {
         ReceiptVerb::Cut(args) => cut::run(common, args),
         ReceiptVerb::Consistency(args) => consistency::run(common, args),
         ReceiptVerb::Export(args) => export::run(common, args),
+        ReceiptVerb::Timestamp(args) => timestamp::run(common, args),
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use cairn_client::{
-    Algorithm, AnchorOptions, Anchored, Client, Item, Pending, Salting, hash_reader, receipt_path,
+    Algorithm, AnchorOptions, Anchored, Client, ClientFault, Item, Pending, Salting, hash_reader,
+    receipt_path,
 };
 use cairn_types::TreeKind;
 use clap::Args;
@@ -263,12 +264,15 @@ async fn stamp(
     let pending = client.prepare(prepared.items, receipts, &options)?;
     let spinner = common.output().spinner("waiting for finality");
     let began = Instant::now();
-    let anchored = client.anchor_batch(&pending.proof).await;
+    let anchored = client.anchor_prepared(&pending, Some(&directory)).await;
     let took = began.elapsed();
     spinner.finish_and_clear();
-    let anchored = anchored.with_context(|| {
-        format!("the batch is kept in {}; `cairn stamp --resume` goes on with it", directory.display())
-    })?;
+    let anchored = match anchored {
+        Err(refused @ ClientFault::Refused(_)) => return Err(refused.into()),
+        outcome => outcome.with_context(|| {
+            format!("the batch is kept in {}; `cairn stamp --resume` goes on with it", directory.display())
+        })?,
+    };
     let bar = common.output().progress(pending.receipts.len() as u64, "writing receipts");
     anchored.write(&pending, || bar.inc(1))?;
     bar.finish_and_clear();
@@ -278,16 +282,28 @@ async fn stamp(
 }
 
 async fn resume(common: &Common, client: &Client) -> anyhow::Result<Vec<Stamped>> {
-    let mut stamped = Vec::new();
+    let (mut stamped, mut aside) = (Vec::new(), None);
     for path in Pending::list(&pending_directory())? {
         let spinner = common.output().spinner("finishing an earlier batch");
         let began = Instant::now();
         let finished = client.resume(&path).await;
         spinner.finish_and_clear();
-        let (anchored, receipts) = finished.with_context(|| path.display().to_string())?;
-        stamped.push(Stamped { anchored, receipts, took: began.elapsed() });
+        match finished {
+            Ok((anchored, receipts)) => stamped.push(Stamped { anchored, receipts, took: began.elapsed() }),
+            // It holds up nothing else, and is not found again.
+            Err(fault @ ClientFault::SetAside { .. }) => {
+                eprintln!("warning: {fault}");
+                aside = aside.or(Some(fault));
+            }
+            Err(fault) => return Err(fault).with_context(|| path.display().to_string()),
+        }
     }
-    Ok(stamped)
+    match aside {
+        // Something was finished: that is the answer, and the warning stands.
+        None => Ok(stamped),
+        Some(_) if !stamped.is_empty() => Ok(stamped),
+        Some(fault) => Err(fault.into()),
+    }
 }
 
 fn report(common: &Common, stamped: &[Stamped]) -> anyhow::Result<Exit> {

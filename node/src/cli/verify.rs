@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use cairn_client::receipt_path;
-use cairn_receipt::{Check, CheckName, Document, ReceiptVerifier, Trust, Verdict, places_of};
+use cairn_receipt::{
+    Check, CheckName, Document, ExternalTime, ReceiptVerifier, TimeAuthorities, Trust, Verdict, places_of,
+};
 use cairn_types::receipt::{Bundle, Subject};
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use crate::cli::digest::{algorithm, of_file};
 use crate::cli::output::{bytes, time};
 use crate::cli::trust::{Anchor, TrustArgs};
 use crate::cli::{Common, files};
-use crate::exit::Exit;
+use crate::exit::{Exit, WithExit};
 
 /// The check this command adds to those of the format: the file is the one the receipt speaks of.
 const FILE_CHECK: &str = "file";
@@ -28,6 +30,7 @@ Examples:
   cairn verify model.bin --receipt elsewhere.cairn     with another receipt
   cairn verify model.bin.cairn                         the receipt alone, without the file
   cairn verify model.bin --receipt all.cairn           with a bundle that holds its receipt
+  cairn verify model.bin --tsa-ca authority.pem        with the time of an authority outside the chain
 
 Exit codes: 0 valid, 1 invalid (the check that failed is named), 4 no genesis or unpinned checkpoint.")]
 pub(crate) struct VerifyArgs {
@@ -36,6 +39,10 @@ pub(crate) struct VerifyArgs {
     /// Its receipt [default: FILE.cairn]
     #[arg(long, value_name = "RECEIPT")]
     receipt: Option<PathBuf>,
+    /// Certificates of time authorities that you trust, PEM or DER; several times. The receipt must then carry a
+    /// time stamp (RFC 3161) that leads to one of them
+    #[arg(long, value_name = "FILE")]
+    tsa_ca: Vec<PathBuf>,
     #[command(flatten)]
     trust: TrustArgs,
 }
@@ -61,7 +68,8 @@ impl From<&Check> for Line {
 
 pub(crate) fn run(common: &Common, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let question = question(args)?;
-    let anchor = args.trust.load(common)?;
+    let mut anchor = args.trust.load(common)?;
+    anchor.trusted.authorities = authorities(&args.tsa_ca).exit_with(Exit::TrustMissing)?;
     let text = files::read_text(&question.receipt, "receipt")?;
     let verifier = ReceiptVerifier::new(anchor.trusted.clone());
     let mut lines = Vec::new();
@@ -85,6 +93,17 @@ pub(crate) fn run(common: &Common, args: &VerifyArgs) -> anyhow::Result<Exit> {
         &as_json(&question, &anchor, &lines, &verdict, exit),
     );
     Ok(exit)
+}
+
+/// The time authorities of the files named.
+fn authorities(paths: &[PathBuf]) -> anyhow::Result<TimeAuthorities> {
+    let mut all = TimeAuthorities::default();
+    for path in paths {
+        let bytes = files::read_bytes(path, "certificate")?;
+        let read = TimeAuthorities::read(&bytes);
+        all.extend(read.map_err(|why| anyhow!("--tsa-ca {}: {why}", path.display()))?);
+    }
+    Ok(all)
 }
 
 fn question(args: &VerifyArgs) -> anyhow::Result<Question> {
@@ -187,6 +206,10 @@ fn readable(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verd
     if verdict.valid {
         text.push_str(&format!("receipt: {}, {}\n", question.receipt.display(), bytes(size)));
         text.push_str(&format!("trust: {}\n", trust(anchor, verdict.trust)));
+        for stated in &verdict.times {
+            let (part, at) = (stated.part, time(stated.time_ms));
+            text.push_str(&format!("time: {part} existed at {at}, by the word of {}\n", stated.authority));
+        }
         for warning in &verdict.warnings {
             text.push_str(&format!("note: {warning}\n"));
         }
@@ -244,6 +267,7 @@ fn as_json(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verdi
             "time_ms": record.time_ms,
         })
     });
+    let times: Vec<Value> = verdict.times.iter().map(time_json).collect();
     json!({
         "valid": verdict.valid,
         "exit_code": exit as u8,
@@ -256,6 +280,20 @@ fn as_json(question: &Question, anchor: &Anchor, lines: &[Line], verdict: &Verdi
         "warnings": verdict.warnings,
         "record": record,
         "records": verdict.records.len(),
+        "times": times,
         "height": verdict.header.as_ref().map(|header| header.height.get()),
+    })
+}
+
+fn time_json(stated: &ExternalTime) -> Value {
+    json!({
+        "part": stated.part.to_string(),
+        "time": time(stated.time_ms),
+        "time_ms": stated.time_ms,
+        "accuracy_ms": stated.accuracy_ms,
+        "authority": stated.authority,
+        "root": stated.root,
+        "policy": stated.policy,
+        "serial": stated.serial,
     })
 }

@@ -54,7 +54,9 @@ pub(crate) fn open(home: &Home, config: &Config, disaster: &Arc<Disaster>) -> an
     let keys = ValidatorKeys::load(&config.keys, home.sign(), Arc::clone(disaster))?;
     let cache_bytes = usize::try_from(config.state.cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
     let storage = RocksStorage::open_with(home.data(), cache_bytes, disaster.loses_unsynced())?;
-    let state = Arc::new(State::open(Arc::new(storage), &genesis)?);
+    let state = State::open(Arc::new(storage), &genesis)
+        .with_context(|| format!("the state in {} cannot be opened", home.data().display()));
+    let state = Arc::new(state?);
     let mut epoch = match EpochInForce::of(&state, &keys) {
         Err(CannotBegin::Protocol(fault)) => Err(fault).exit_with(Exit::ProtocolTooNew)?,
         epoch => epoch?,

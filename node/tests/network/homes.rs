@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use cairn_state::{Batch, Durability, RocksStorage, Storage, Table};
 use cairn_testnet::{Fault, process};
 
 use crate::cluster::{Cluster, binary};
@@ -60,6 +61,43 @@ async fn a_second_process_on_a_home_is_refused_and_names_the_first() {
     assert!(said(&output).contains(&pid.to_string()), "{}", said(&output));
     cluster.anchor(0).await;
     cluster.check().await;
+}
+
+#[tokio::test]
+async fn a_home_of_another_state_schema_is_refused_in_a_sentence_and_left_as_it_was() {
+    let mut cluster = Cluster::start(4).await;
+    cluster.anchor(3).await;
+    cluster.network.stop_node(3).unwrap();
+    let home = cluster.network.layout().node(3).home;
+    let data = home.join("data");
+    // What builds of the first schema wrote under this name; a later build's is refused no less.
+    for schema in [1u32, 3] {
+        set_schema(&data, schema);
+        let output = start(&home);
+        assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+        let expected = format!("the data folder has schema version {schema}, this build reads version 2");
+        let text = said(&output);
+        assert!(text.contains(&expected) && text.contains("fetch the chain anew"), "{text}");
+        assert!(text.contains(&data.display().to_string()) && !text.contains("panicked"), "{text}");
+    }
+    set_schema(&data, 2);
+    cluster.start_node(3).await;
+    cluster.network.stop_node(3).unwrap();
+
+    // What the sentence advises: without the folder the node fetches the chain, under its old journal.
+    set_schema(&data, 1);
+    fs::rename(&data, home.join("data.old")).unwrap();
+    cluster.start_node(3).await;
+    cluster.anchor(3).await;
+    cluster.check().await;
+}
+
+/// Writes a schema version into a stopped node's data folder.
+fn set_schema(data: &Path, schema: u32) {
+    let storage = RocksStorage::open(data).expect("the node is stopped");
+    let mut batch = Batch::new();
+    batch.put(Table::Meta, b"schema", &schema.to_le_bytes());
+    storage.write(&batch, Durability::Synced).expect("writable");
 }
 
 #[tokio::test]

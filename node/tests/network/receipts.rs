@@ -233,3 +233,92 @@ async fn a_receipt_is_written_for_other_tools_and_cosigned_by_every_node() {
     );
     cluster.check().await;
 }
+
+/// Runs the program openssl, which shares nothing with what is tested.
+fn openssl(user: &User, line: &str) {
+    let output = Command::new("openssl")
+        .args(line.split_whitespace())
+        .current_dir(user.directory.path())
+        .output()
+        .expect("this test needs the program openssl (Debian: apt-get install openssl)");
+    assert!(output.status.success(), "openssl {line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A certificate authority NAME.pem, and a time authority NAME-tsa.pem under it.
+fn time_authority(user: &User, name: &str) {
+    user.write("req.cnf", "[req]\ndistinguished_name=dn\nprompt=no\n[dn]\nCN=unused\n");
+    user.write("tsa.ext", "extendedKeyUsage=critical,timeStamping");
+    let serial = user.path("serial").display().to_string();
+    user.write(
+        "tsa.cnf",
+        &format!("[tsa]\nserial={serial}\nsigner_digest=sha256\ndefault_policy=1.2.3\ndigests=sha256\n"),
+    );
+    openssl(
+        user,
+        &format!(
+            "req -x509 -config req.cnf -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.pem \
+             -subj /CN={name} -days 30 -addext basicConstraints=critical,CA:TRUE"
+        ),
+    );
+    openssl(user, &format!("genrsa -out {name}-tsa.key 2048"));
+    openssl(user, &format!("req -new -config req.cnf -key {name}-tsa.key -subj /CN={name}-tsa -out tsa.csr"));
+    openssl(
+        user,
+        &format!(
+            "x509 -req -in tsa.csr -CA {name}.pem -CAkey {name}.key -set_serial 7 -days 30 -extfile tsa.ext \
+             -out {name}-tsa.pem"
+        ),
+    );
+}
+
+#[tokio::test]
+async fn a_receipt_carries_the_time_of_an_authority_outside_the_chain() {
+    let mut cluster = Cluster::start(1).await;
+    let user = User::new(&cluster);
+    time_authority(&user, "office");
+    time_authority(&user, "stranger");
+    let ask = |request: &str, answer: &str| {
+        let line = format!(
+            "ts -reply -config tsa.cnf -section tsa -queryfile {request} -signer office-tsa.pem \
+             -inkey office-tsa.key -out {answer}"
+        );
+        openssl(&user, &line);
+    };
+    user.write("data", "data");
+    user.run(0, "stamp data").await;
+    assert_eq!(user.run(1, "verify data --tsa-ca office.pem").await["failed"], "time");
+    let asked = user.run(0, "receipt timestamp data.cairn").await;
+    assert_eq!(asked["part"], "record 0", "{asked}");
+    ask("data.cairn.tsq", "data.tsr");
+    let taken = user.run(0, "receipt timestamp data.cairn --answer data.tsr").await;
+    assert_eq!(taken["authority"], "CN=office-tsa", "{taken}");
+    assert_eq!(user.run(0, "info data.cairn").await["claimed_times"][0]["time_ms"], taken["time_ms"]);
+
+    // The record's time stays through a refresh; a checkpoint has a time of its own.
+    cluster.anchor(0).await;
+    let fresh = user.run(0, "receipt refresh data.cairn").await;
+    assert_eq!(fresh["refreshed"][0]["time_stamps_left_out"], 0, "{fresh}");
+    user.run(0, "trust pin data.cairn").await;
+    user.run(0, "trust export --out point.cairn").await;
+    user.run(0, "receipt timestamp point.cairn --out point.tsq").await;
+    ask("point.tsq", "point.tsr");
+    user.run(0, "receipt timestamp point.cairn --answer point.tsr").await;
+    user.write("other", "other");
+    user.run(0, "stamp other").await;
+    let wrong = user.command("receipt timestamp other.cairn --answer data.tsr").output().expect("it runs");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("neither a record nor the header"), "{wrong:?}");
+    for line in ["verify data", "verify point.cairn"] {
+        let verdict = user.run(0, &format!("{line} --tsa-ca office.pem")).await;
+        assert_eq!(verdict["times"][0]["root"], "CN=office", "{verdict}");
+        let both = user.run(0, &format!("{line} --tsa-ca stranger.pem --tsa-ca office.pem")).await;
+        assert_eq!(both["times"].as_array().map(Vec::len), Some(1), "{both}");
+        assert_eq!(user.run(1, &format!("{line} --tsa-ca stranger.pem")).await["failed"], "time");
+        let unasked = user.run(0, line).await;
+        assert_eq!(unasked["times"].as_array().map(Vec::len), Some(0), "{unasked}");
+    }
+    let no_certificate = user.command("verify data --tsa-ca data").output().expect("it runs");
+    assert_eq!(no_certificate.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&no_certificate.stderr).contains("--tsa-ca data"), "{no_certificate:?}");
+    cluster.check().await;
+}

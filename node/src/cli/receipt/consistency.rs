@@ -73,7 +73,7 @@ pub(super) fn run(common: &Common, args: &ConsistencyArgs) -> anyhow::Result<Exi
 /// The final header of any document.
 fn final_part(path: &Path) -> anyhow::Result<Checkpoint> {
     let text = files::read_text(path, "receipt or checkpoint")?;
-    let part = |header: Vec<u8>, finality, epochs| Checkpoint { header_bytes: header, finality, epochs };
+    let part = |header: Vec<u8>, finality, epochs| Checkpoint::new(header, finality, epochs);
     Ok(match Document::parse(&text).with_context(|| path.display().to_string())? {
         Document::Receipt(it) => part(it.header_bytes, it.finality, it.epochs),
         Document::Bundle(it) => part(it.header_bytes, it.finality, it.epochs),

@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{connect, load_bundle};
-use crate::cli::output::{bytes, time};
+use crate::cli::output::{bytes, count, time};
 use crate::cli::rpc::{NodeArgs, block_on};
 use crate::cli::trust::TrustArgs;
 use crate::cli::{Common, files};
@@ -143,7 +143,12 @@ fn write(path: &Path, out: &Path, old: &Bundle, new: &Bundle) -> anyhow::Result<
     let height = |bundle: &Bundle| decode::<Header>(&bundle.header_bytes).map(|it| (it.height, it.time_ms));
     let ((from, _), (to, time_ms)) = (height(old)?, height(new)?);
     let size = text.len() as u64;
-    let line = format!("{}  block {from} -> {to}, {}, {}\n", out.display(), time(time_ms), bytes(size));
-    let value = json!({ "receipt": out, "from_height": from.get(), "height": to.get(), "bytes": size });
+    let mut line = format!("{}  block {from} -> {to}, {}, {}\n", out.display(), time(time_ms), bytes(size));
+    let left = old.external.len().saturating_sub(new.external.len());
+    if left > 0 {
+        line.push_str(&format!("  left out: {} of the earlier header\n", count(left as u64, "time stamp")));
+    }
+    let value = json!({ "receipt": out, "from_height": from.get(), "height": to.get(), "bytes": size,
+        "time_stamps_left_out": left });
     Ok((line, value))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use cairn_client::{LeafFile, LeafWriter, write_atomically};
+use cairn_client::{ClientFault, LeafFile, LeafWriter, write_atomically};
 use cairn_types::Hash;
 use serde_json::json;
 
@@ -49,16 +49,23 @@ pub(super) fn run(common: &Common, args: &StampArgs) -> anyhow::Result<Exit> {
         let anchored = client.anchor_batch(&proof).await;
         let finality = submitted.elapsed();
         spinner.finish_and_clear();
-        let anchored = anchored.with_context(|| {
-            format!(
-                "the leaves are kept; `cairn stamp --leaves {}` with the same options goes on",
-                leaves.path().display()
-            )
-        })?;
+        let anchored = anchored.map_err(|fault| kept(fault, leaves.path()))?;
         write_atomically(&core_path, anchored.core().to_json().as_bytes())?;
         report(common, &leaves, &core_path, &anchored, durable, finality);
         Ok(Exit::Yes)
     })
+}
+
+/// What became of the leaf file when nothing was anchored.
+fn kept(fault: ClientFault, leaves: &Path) -> anyhow::Error {
+    let shown = leaves.display();
+    let what = match fault {
+        ClientFault::Refused(_) => format!(
+            "{shown} is of use only if it is anchored later: `cairn stamp --leaves {shown}`, once what is refused is mended"
+        ),
+        _ => format!("the leaves are kept; `cairn stamp --leaves {shown}` with the same options goes on"),
+    };
+    anyhow::Error::new(fault).context(what)
 }
 
 fn read(output: Output, args: &StampArgs, list: &Path, path: &Path) -> anyhow::Result<LeafFile> {

@@ -166,10 +166,8 @@ fn report_pin(common: &Common, store: &Store, block: BlockId, new: bool) -> anyh
 fn verified_checkpoint(anchor: &Anchor, path: &Path) -> anyhow::Result<Checkpoint> {
     let text = files::read_text(path, "checkpoint or receipt")?;
     let document = Document::parse(&text).with_context(|| path.display().to_string())?;
-    let final_parts = |header: &[u8], finality: &Finality, epochs: &[EpochHandover]| Checkpoint {
-        header_bytes: header.to_vec(),
-        finality: finality.clone(),
-        epochs: epochs.to_vec(),
+    let final_parts = |header: &[u8], finality: &Finality, epochs: &[EpochHandover]| {
+        Checkpoint::new(header.to_vec(), finality.clone(), epochs.to_vec())
     };
     let checkpoint = match &document {
         Document::Receipt(it) => final_parts(&it.header_bytes, &it.finality, &it.epochs),
