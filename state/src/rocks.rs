@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use cairn_types::shortcut::{self, Step};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBatch,
+    WriteOptions,
 };
 
 use crate::batch::Batch;
@@ -20,6 +21,8 @@ const MEMTABLES_BYTES: usize = 32 << 20;
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// Dirty pages handed to the kernel at a time, so that a sync never meets a mountain.
 const BYTES_PER_SYNC: u64 = 1 << 20;
+/// A part of a filter or index.
+const METADATA_BLOCK_BYTES: usize = 4 << 10;
 /// File handles: enough for some hundred gigabytes of 64 MiB files to be served from the hot ones.
 const OPEN_FILES_MAX: i32 = 512;
 /// Values of at least this size leave the tree for blob files and are never rewritten by compaction.
@@ -122,6 +125,12 @@ fn table_options(table: Table, cache: &Cache) -> Options {
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Filters and indexes in small parts: whole, those of a file of 2 million keys are as large as a shard of the
+    // cache, and every lookup reads them from the file again.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    blocks.set_pin_top_level_index_and_filter(true);
     blocks.set_format_version(5);
     let mut options = Options::default();
     options.set_write_buffer_size(16 << 20);

@@ -92,6 +92,41 @@ async fn a_second_process_with_the_same_machine_keys_refuses() {
     a_copy_refuses(true, true).await;
 }
 
+/// A home made anew for a running validator's key, so that nothing on its disk tells of the first one's signatures.
+fn made_anew(home: &Path, second: &Path) {
+    let made = process::cairn(binary())
+        .args(["init", "--home"])
+        .arg(second)
+        .arg("--genesis")
+        .arg(home.join("genesis.json"))
+        .arg("--validator-key")
+        .arg(home.join("keys").join("validator.json"))
+        .arg("--passphrase-file")
+        .arg(home.with_file_name("passphrase"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    fs::copy(home.join("config.toml"), second.join("config.toml")).unwrap();
+}
+
+#[tokio::test]
+async fn a_second_process_with_a_journal_of_its_own_refuses_and_the_first_goes_on() {
+    let mut cluster = Cluster::start(4).await;
+    cluster.anchor(3).await;
+    let home = cluster.network.layout().node(3).home;
+    let second = home.with_file_name("second");
+    made_anew(&home, &second);
+    let before = fs::read(second.join("sign").join("safety")).unwrap();
+    let mut child = start_copy(&second);
+    let (code, said) = ending(&mut cluster, &second, &mut child, false).await;
+    assert_eq!(code, Some(90), "{said}");
+    assert!(said.contains("is in use by another process") && !said.contains("panicked"), "{said}");
+    assert_eq!(fs::read(second.join("sign").join("safety")).unwrap(), before, "it signed something");
+    assert!(cluster.network.pid(3).is_some(), "the first process has stopped");
+    cluster.anchor(3).await;
+    cluster.check().await;
+}
+
 #[tokio::test]
 async fn a_journal_restored_from_a_backup_stops_with_code_90() {
     let mut cluster = Cluster::start(4).await;
