@@ -44,6 +44,8 @@ mod log;
 mod methods;
 #[cfg(feature = "net")]
 mod transport;
+#[cfg(feature = "net")]
+mod validators;
 
 pub use batch::{Batch, Item, SALT_BYTES, Salt, Salting};
 pub use cairn_crypto::{LoginFault, LoginGuard, LoginMoment, sign_login, verify_login};
@@ -59,7 +61,7 @@ pub use sender::Sender;
 pub use anchor::{AnchorOptions, Anchored};
 #[cfg(feature = "net")]
 pub use answers::{
-    BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait,
+    BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait, When,
 };
 #[cfg(feature = "net")]
 pub use identities::{DelegationState, HistoryItem, KeyVote, ProposalState, ProvenFinding};
@@ -67,3 +69,5 @@ pub use identities::{DelegationState, HistoryItem, KeyVote, ProposalState, Prove
 pub use log::{BUNDLE_RECORDS_MAX, Blocks, LogCheckpoint, TrustPath};
 #[cfg(feature = "net")]
 pub use transport::{Client, notify};
+#[cfg(feature = "net")]
+pub use validators::Signers;
