@@ -35,6 +35,8 @@ mod anchor;
 #[cfg(feature = "net")]
 mod answers;
 #[cfg(feature = "net")]
+mod chains;
+#[cfg(feature = "net")]
 mod clock;
 #[cfg(feature = "net")]
 mod identities;
@@ -63,6 +65,8 @@ pub use anchor::{AnchorOptions, Anchored};
 pub use answers::{
     BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait, When,
 };
+#[cfg(feature = "net")]
+pub use chains::{CHAIN_PROOFS_MAX, ProofChain};
 #[cfg(feature = "net")]
 pub use identities::{DelegationState, HistoryItem, KeyVote, ProposalState, ProvenFinding};
 #[cfg(feature = "net")]
