@@ -16,7 +16,7 @@ compare() {
     cargo build -p cairn-sim --example sim
     local target seed release debug
     target=$(target_directory)
-    for seed in 3 17 40 41 42; do
+    for seed in 3 17 40 41 42 133 887; do
         release=$("$target/release/examples/sim" --json replay --seed "$seed")
         debug=$("$target/debug/examples/sim" --json replay --seed "$seed")
         if [ "$release" != "$debug" ]; then

@@ -38,6 +38,41 @@ impl BlockRef {
     }
 }
 
+/// As of when something is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// As a block left it.
+    Block(BlockRef),
+    /// As the last block not after this time left it, Unix milliseconds.
+    Time(u64),
+}
+
+impl Default for When {
+    fn default() -> Self {
+        Self::Block(BlockRef::Latest)
+    }
+}
+
+impl From<BlockRef> for When {
+    fn from(block: BlockRef) -> Self {
+        Self::Block(block)
+    }
+}
+
+impl When {
+    /// The parameters of a method with this moment among them.
+    pub(crate) fn among(self, mut params: Value) -> Value {
+        let (name, value) = match self {
+            Self::Block(block) => ("at", block.to_json()),
+            Self::Time(unix_ms) => ("at_time", unix_ms.to_string().into()),
+        };
+        if let Some(fields) = params.as_object_mut() {
+            fields.insert(name.to_owned(), value);
+        }
+        params
+    }
+}
+
 /// What a submission waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Wait {

@@ -9,7 +9,7 @@ use cairn_types::{Address, ChainId, KeyRef, Payload, ProofId, Record, TxId, enco
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::answers::{self, BlockRef, Page, Read, Submitted, Wait};
+use crate::answers::{self, Page, Read, Submitted, Wait, When};
 use crate::fault::ClientFault;
 use crate::transport::Client;
 
@@ -125,12 +125,16 @@ impl Client {
         self.tx_submit(&signed, wait).await
     }
 
-    /// A registered identity as a block left it.
+    /// A registered identity as of a block or a time.
     ///
     /// # Errors
     /// As [`Client::call`]; kind `unknown_identity` when it was not registered then.
-    pub async fn identity_at(&self, address: Address, at: BlockRef) -> Result<Identity, ClientFault> {
-        let params = json!({ "did": did(address), "at": at.to_json() });
+    pub async fn identity_at(
+        &self,
+        address: Address,
+        when: impl Into<When>,
+    ) -> Result<Identity, ClientFault> {
+        let params = when.into().among(json!({ "did": did(address) }));
         self.read("identity_get", params, answers::identity).await
     }
 

@@ -35,6 +35,8 @@ mod anchor;
 #[cfg(feature = "net")]
 mod answers;
 #[cfg(feature = "net")]
+mod chains;
+#[cfg(feature = "net")]
 mod clock;
 #[cfg(feature = "net")]
 mod identities;
@@ -44,6 +46,8 @@ mod log;
 mod methods;
 #[cfg(feature = "net")]
 mod transport;
+#[cfg(feature = "net")]
+mod validators;
 
 pub use batch::{Batch, Item, SALT_BYTES, Salt, Salting};
 pub use cairn_crypto::{LoginFault, LoginGuard, LoginMoment, sign_login, verify_login};
@@ -59,11 +63,15 @@ pub use sender::Sender;
 pub use anchor::{AnchorOptions, Anchored};
 #[cfg(feature = "net")]
 pub use answers::{
-    BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait,
+    BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait, When,
 };
+#[cfg(feature = "net")]
+pub use chains::{CHAIN_PROOFS_MAX, ProofChain};
 #[cfg(feature = "net")]
 pub use identities::{DelegationState, HistoryItem, KeyVote, ProposalState, ProvenFinding};
 #[cfg(feature = "net")]
 pub use log::{BUNDLE_RECORDS_MAX, Blocks, LogCheckpoint, TrustPath};
 #[cfg(feature = "net")]
 pub use transport::{Client, notify};
+#[cfg(feature = "net")]
+pub use validators::Signers;

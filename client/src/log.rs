@@ -4,7 +4,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cairn_receipt::export::SignedNote;
-use cairn_receipt::{AnchorBundle, Checkpoint, ConsistencyProof, LOG_NAMES, ReceiptVerifier, Verdict};
+use cairn_receipt::{
+    AnchorBundle, Checkpoint, ConsistencyProof, LOG_NAMES, RECEIPT_BYTES_MAX, ReceiptVerifier, Verdict,
+};
 use cairn_types::log::TreeHash;
 use cairn_types::receipt::{EpochHandover, Finality};
 use cairn_types::{
@@ -216,6 +218,36 @@ impl Client {
         self.read("chain_trust", json!({ "from_epoch": from.get() }), trust_path).await
     }
 
+    /// The hand-overs from epoch 0 to `until`, as many as the node has of them, from as many calls as that takes. Not
+    /// verified.
+    pub(crate) async fn handovers(&self, until: Epoch) -> Result<Vec<EpochHandover>, ClientFault> {
+        let steps = usize::try_from(until.get()).unwrap_or(usize::MAX);
+        let (mut all, mut bytes) = (Vec::new(), 0usize);
+        while all.len() < steps {
+            let page = self.chain_trust(Epoch::new(all.len() as u64)).await?.handovers;
+            if page.is_empty() {
+                break;
+            }
+            let lengths = page.iter().map(|it| {
+                it.headers.iter().map(Vec::len).sum::<usize>() + it.certificate.len() + it.validators.len()
+            });
+            bytes = bytes.saturating_add(lengths.sum());
+            // A receipt holds no more either; and a liar could go on for ever.
+            if bytes > RECEIPT_BYTES_MAX {
+                return Err(ClientFault::BadAnswer {
+                    url: self.nodes().join(", "),
+                    method: "chain_trust".to_owned(),
+                    why: format!(
+                        "hand-overs of more than {RECEIPT_BYTES_MAX} bytes; start from a checkpoint"
+                    ),
+                });
+            }
+            all.extend(page);
+        }
+        all.truncate(steps);
+        Ok(all)
+    }
+
     /// Final blocks in bulk; may be fewer than asked for. Not verified.
     ///
     /// # Errors
@@ -232,11 +264,7 @@ impl Client {
     pub async fn checkpoint(&self) -> Result<(Checkpoint, Header), ClientFault> {
         let certificate = self.chain_certificate(BlockRef::Latest).await?;
         let header = self.chain_header(BlockRef::Id(certificate.block)).await?;
-        let steps = usize::try_from(header.epoch.get()).unwrap_or(usize::MAX);
-        let epochs = match steps {
-            0 => Vec::new(),
-            steps => self.chain_trust(Epoch::ZERO).await?.handovers.into_iter().take(steps).collect(),
-        };
+        let epochs = self.handovers(header.epoch).await?;
         let finality = Finality::Certificate(encode(&certificate));
         let checkpoint = Checkpoint::new(encode(&header), finality, epochs);
         let verdict = self.trust()?.verifier.verify_checkpoint(&checkpoint);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::answers::{
     self, BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Read, Submitted, TxState, Wait,
+    When,
 };
 use crate::fault::ClientFault;
 use crate::transport::Client;
@@ -31,6 +32,18 @@ impl Client {
     /// As [`Client::call`]; kind `not_found` when the node knows no such proof.
     pub async fn proof_get(&self, query: &ProofQuery) -> Result<ProofState, ClientFault> {
         self.read("proof_get", query.to_json(), answers::proof_state).await
+    }
+
+    /// Where a proof was as of a block or a time.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; kind `not_found` when it was not anchored by then.
+    pub async fn proof_get_at(
+        &self,
+        query: &ProofQuery,
+        when: impl Into<When>,
+    ) -> Result<ProofState, ClientFault> {
+        self.read("proof_get", when.into().among(query.to_json()), answers::proof_state).await
     }
 
     /// Final proofs, in the order of the anchor log.

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use cairn_client::{
     Algorithm, AnchorOptions, BlockRef, Client, ClientFault, Item, Pending, ProofQuery, ProofState, Salting,
-    Sender, Wait,
+    Sender, Wait, When,
 };
 use cairn_crypto::KeyPair;
 use cairn_receipt::{ReceiptVerifier, Trusted, parse};
 use cairn_types::identity::IdentityOp;
 use cairn_types::receipt::Receipt;
-use cairn_types::{Address, Hash, Payload, ProofId, ProofKind, Scheme, TreeKind};
+use cairn_types::{Address, Hash, Height, Payload, ProofId, ProofKind, Scheme, TreeKind};
 use fake_node::{Act, Chain, FakeNode, NOW_MS};
 
 fn now_ms() -> u64 {
@@ -341,6 +341,36 @@ async fn typed_methods_read_the_canonical_bytes() {
     let identity = client.identity_get(register.address()).await.unwrap();
     assert_eq!((identity.address, identity.entry.threshold, identity.keys.len()), (register.address(), 1, 1));
     assert_eq!(identity.keys[0].address(), register.address());
+}
+
+#[tokio::test]
+async fn validators_are_those_that_the_genesis_leads_to_at_any_height_and_time() {
+    let chain = Chain::new();
+    let node = FakeNode::start(&chain, []).await;
+    let client = client(&chain, &[&node]);
+    for (height, epoch) in [(0, 0), (1, 0), (3, 0), (4, 1), (6, 1), (7, 2), (9_999, 2)] {
+        let by_height = client.validators(BlockRef::Height(Height::new(height))).await.unwrap();
+        assert_eq!((by_height.height.get(), by_height.set.epoch().get()), (height, epoch));
+        assert_eq!(client.validators(When::Time(height * 1_000 + 999)).await.unwrap(), by_height);
+    }
+    assert_eq!(client.validators(When::default()).await.unwrap().set.epoch().get(), 2);
+    assert!(node.calls("chain_trust").len() > 2, "a page holds one hand-over");
+
+    let at = |height| BlockRef::Height(Height::new(height));
+    for (orders, check) in [
+        (vec![Act::OtherValidators], "validators"),
+        (vec![Act::NotInLog], "validators"),
+        (vec![Act::TooLate, Act::ForgedSignatures], "epochs"),
+    ] {
+        for height in [2, 5] {
+            let liar = FakeNode::start(&chain, orders.clone()).await;
+            let fault = self::client(&chain, &[&liar]).validators(at(height)).await.unwrap_err();
+            let named = matches!(&fault, ClientFault::ReceiptRefused { check: got, .. } if got == check);
+            assert!(named, "{orders:?} at {height}: {fault}");
+        }
+    }
+    let stranger = self::client(&Chain::new(), &[&node]);
+    assert!(matches!(stranger.validators(at(5)).await, Err(ClientFault::ReceiptRefused { .. })));
 }
 
 #[tokio::test]

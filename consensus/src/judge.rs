@@ -18,7 +18,7 @@ const PROPOSALS_MAX: usize = 2;
 impl Replica {
     /// A leader's block. Origin and content are checked before anything changes; then its certificates are
     /// learnt, which brings this replica to the proposal's view; then the block waits to be executed.
-    pub(crate) fn on_proposal(&mut self, proposal: Proposal) -> Result<(), Reject> {
+    pub(crate) fn on_proposal(&mut self, mut proposal: Proposal) -> Result<(), Reject> {
         let header = proposal.block.header();
         self.check_epoch(header.epoch)?;
         self.check_header(header)?;
@@ -30,10 +30,17 @@ impl Replica {
         if view == self.view {
             self.check_new_proposal(view, id)?;
         }
-        if !self.tree.holds(&id) {
-            self.tree.check_link(header)?;
-            self.check_body(&proposal.block)?;
-            self.tree.check_room(&self.kept())?;
+        match self.tree.get(&id) {
+            // The leader's signature covers the header alone: the body voted for, logged and passed on is the one that was
+            // checked against it.
+            Some(held) => proposal.block = Arc::clone(held),
+            None => {
+                self.check_body(&proposal.block)?;
+                if !self.tree.holds(&id) {
+                    self.tree.check_link(header)?;
+                    self.tree.check_room(&self.kept())?;
+                }
+            }
         }
         self.learn_block_cert(&justify);
         if let Some(tc) = &tc {

@@ -10,7 +10,7 @@ use cairn_types::record::RECORD_VERSION;
 use cairn_types::tree::{batch_leaf, root_from_path, verify_batch_path};
 use cairn_types::validator::SetFault;
 use cairn_types::{
-    BlockId, ChainId, CommitCert, Context, Epoch, Genesis, Header, Record, ValidatorSet, decode,
+    BlockId, ChainId, CommitCert, Context, Epoch, Genesis, Header, Height, Record, ValidatorSet, decode,
 };
 
 use crate::anchor::AnchorReceipt;
@@ -207,15 +207,43 @@ impl ReceiptVerifier {
         }
         let mut set = self.trusted.validators.clone();
         for handover in epochs {
-            let epoch = set.epoch();
-            set =
-                self.next_set(handover, &set).map_err(|why| format!("hand-over of epoch {epoch}: {why}"))?;
+            set = self.stepped(handover, &set)?.0;
         }
         Ok((set, format!("{steps} hand-overs from the genesis validators")))
     }
 
-    /// The set that `set` handed over to.
-    fn next_set(&self, handover: &EpochHandover, set: &ValidatorSet) -> Result<ValidatorSet, String> {
+    /// Every validator set from the genesis on through these hand-overs, each with the height of the last block that
+    /// it signs; of the last set no end is known.
+    ///
+    /// # Errors
+    /// The first hand-over that does not verify.
+    pub fn validator_sets(
+        &self,
+        epochs: &[EpochHandover],
+    ) -> Result<Vec<(ValidatorSet, Option<Height>)>, String> {
+        let (mut set, mut sets) = (self.trusted.validators.clone(), Vec::new());
+        for handover in epochs {
+            let (next, last) = self.stepped(handover, &set)?;
+            sets.push((std::mem::replace(&mut set, next), Some(last)));
+        }
+        sets.push((set, None));
+        Ok(sets)
+    }
+
+    fn stepped(
+        &self,
+        handover: &EpochHandover,
+        set: &ValidatorSet,
+    ) -> Result<(ValidatorSet, Height), String> {
+        self.next_set(handover, set).map_err(|why| format!("hand-over of epoch {}: {why}", set.epoch()))
+    }
+
+    /// The set that `set` handed over to, and the height of the last block of its own.
+    fn next_set(
+        &self,
+        handover: &EpochHandover,
+        set: &ValidatorSet,
+    ) -> Result<(ValidatorSet, Height), String> {
         let headers = handover
             .headers
             .iter()
@@ -252,7 +280,7 @@ impl ReceiptVerifier {
         if got != expected {
             return Err(format!("the next set hashes to {got}; the epoch's last block names {expected}"));
         }
-        Ok(next)
+        Ok((next, last_block.height))
     }
 
     fn check_certificate(&self, bytes: &[u8], header: &Header, set: &ValidatorSet) -> Found<()> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use jsonrpsee::server::{Methods, ServerConfig, StopHandle, TowerServiceBuilder, ws};
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 use tower::layer::util::{Identity, Stack};
 use tower::{Layer, Service};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -18,10 +19,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::args::{BlockRef, parse_block_ref_text};
 use crate::backend::{ReceiptForm, RecordKey};
 use crate::calls;
-use crate::config::{
-    BATCH_ITEMS_MAX, BODY_BYTES_MAX, CALLS_IN_FLIGHT_MAX, RESPONSE_BYTES_MAX,
-    SUBSCRIPTIONS_PER_CONNECTION_MAX,
-};
+use crate::config::{BATCH_ITEMS_MAX, BODY_BYTES_MAX, CALLS_IN_FLIGHT_MAX, RESPONSE_BYTES_MAX};
 use crate::connections::Caller;
 use crate::context::Context;
 use crate::envelope::{self, Envelope};
@@ -32,9 +30,8 @@ use crate::guard::BrowserPolicy;
 use crate::json;
 use crate::methods::receipt_text;
 use crate::page;
+use crate::websocket::{MESSAGE_BYTES_READ_MAX, Sessions};
 
-/// Messages on their way to one WebSocket; beyond it senders wait, which is how a slow reader is noticed.
-const WEBSOCKET_BUFFER_MESSAGES: u32 = 64;
 /// For what never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const NO_CACHE: &str = "no-cache";
@@ -60,6 +57,8 @@ pub(crate) struct App {
     rpc: TowerServiceBuilder<Stack<GateLayer, Identity>, Identity>,
     methods: Methods,
     stop: StopHandle,
+    sessions: Arc<Sessions>,
+    tasks: TaskTracker,
 }
 
 impl App {
@@ -68,6 +67,7 @@ impl App {
         policy: BrowserPolicy,
         methods: Methods,
         stop: StopHandle,
+        tasks: TaskTracker,
     ) -> Self {
         let limit = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         let config = ServerConfig::builder()
@@ -75,17 +75,16 @@ impl App {
             .max_response_body_size(limit(RESPONSE_BYTES_MAX))
             // Ours are counted before they get here; jsonrpsee counts requests as connections.
             .max_connections(limit(CALLS_IN_FLIGHT_MAX))
-            .max_subscriptions_per_connection(SUBSCRIPTIONS_PER_CONNECTION_MAX)
             .set_batch_request_config(jsonrpsee::server::BatchRequestConfig::Limit(limit(BATCH_ITEMS_MAX)))
-            .set_message_buffer_capacity(WEBSOCKET_BUFFER_MESSAGES)
-            .enable_ws_ping(jsonrpsee::server::PingConfig::new())
+            .http_only()
             .build();
         let gate = jsonrpsee::core::middleware::RpcServiceBuilder::new().layer(GateLayer(context.clone()));
         let rpc = jsonrpsee::server::Server::builder()
             .set_config(config)
             .set_rpc_middleware(gate)
             .to_service_builder();
-        Self { context, policy: Arc::new(policy), rpc, methods, stop }
+        let sessions = Arc::new(Sessions::new(Arc::clone(&context), methods.clone(), stop.clone()));
+        Self { context, policy: Arc::new(policy), rpc, methods, stop, sessions, tasks }
     }
 
     /// Every route of the port.
@@ -164,11 +163,23 @@ async fn websocket_only(State(app): State<App>, request: Request) -> Response {
     )
 }
 
-async fn upgrade(app: &App, mut request: Request) -> Response {
-    if let Some(caller) = request.extensions_mut().get_mut::<Caller>() {
-        caller.websocket = true;
+async fn upgrade(app: &App, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let Some(caller) = parts.extensions.get::<Caller>() else {
+        tracing::error!("a request without its caller");
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
+    };
+    let caller = Caller { websocket: true, ..caller.clone() };
+    let (sessions, tasks) = (Arc::clone(&app.sessions), app.tasks.clone());
+    match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade
+            .max_message_size(MESSAGE_BYTES_READ_MAX)
+            .max_frame_size(MESSAGE_BYTES_READ_MAX)
+            .on_upgrade(move |socket| {
+                tasks.track_future(async move { sessions.serve(socket, caller).await })
+            }),
+        Err(rejection) => rejection.into_response(),
     }
-    app.dispatch(request).await
 }
 
 async fn post(State(app): State<App>, request: Request) -> Response {

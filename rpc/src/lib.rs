@@ -36,6 +36,7 @@ mod secret;
 mod server;
 mod suggest;
 mod txjson;
+mod websocket;
 
 /// The gRPC messages, client and server, as generated from `proto/cairn.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

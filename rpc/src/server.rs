@@ -76,7 +76,7 @@ pub async fn serve(
     }
     let (stop, handle) = stop_channel();
     let methods = module(context.clone())?.into();
-    let router = App::new(context, policy, methods, stop).router();
+    let router = App::new(context, policy, methods, stop, tasks.clone()).router();
     tasks.spawn(accept(http, router, http_connections, header_timeout, shutdown.clone(), tasks.clone()));
     tasks.spawn(async move {
         shutdown.cancelled().await;

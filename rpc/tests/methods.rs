@@ -8,7 +8,8 @@ use cairn_rpc::{Fault, docs, fault::FAULT_KINDS};
 use cairn_types::{Address, Hash, ProofId, TxId, encode};
 use serde_json::{Value, json};
 use support::{
-    ABSENT, ADDRESS, BLOCK, PROOF, ROOT, TX, chain, key, login_b64, record, run, signed, signed_b64,
+    ABSENT, ADDRESS, BLOCK, PROOF, ROOT, TX, chain, chain_time, key, login_b64, record, run, signed,
+    signed_b64,
 };
 
 /// Checks a value against the part of JSON Schema that the table uses.
@@ -414,4 +415,24 @@ async fn blocks_come_in_bulk_as_their_canonical_bytes() {
     let checkpoint = node.ok("log_checkpoint", json!({ "at": 2 })).await;
     assert_eq!((&checkpoint["size"], &checkpoint["height"]), (&json!(4), &json!(2)));
     assert_eq!(node.err("log_checkpoint", json!({ "at": 9 })).await["code"], -32042);
+}
+
+#[tokio::test]
+async fn validators_are_told_as_of_a_block_or_a_time() {
+    let node = run(3).await;
+    let latest = node.ok("chain_status", json!({})).await["height"].as_u64().unwrap();
+    let now = node.ok("validator_list", json!({})).await;
+    assert_eq!(now["height"], json!(latest + 1), "the block to come");
+    let then = node.ok("validator_list", json!({ "at": 2 })).await;
+    let by_time = node.ok("validator_list", json!({ "at_time": chain_time(3) - 1 })).await;
+    assert_eq!((&then["height"], &by_time["height"]), (&json!(2), &json!(2)));
+    assert_eq!(then["digest"], by_time["digest"]);
+    for (params, code) in [
+        (json!({ "at": latest + 90 }), -32042),
+        (json!({ "at_time": 5 }), -32040),
+        (json!({ "at_time": "yesterday" }), -32602),
+        (json!({ "at": 1, "at_time": chain_time(2) }), -32602),
+    ] {
+        assert_eq!(node.err("validator_list", params.clone()).await["code"], code, "{params}");
+    }
 }

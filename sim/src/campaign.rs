@@ -12,7 +12,8 @@ use crate::byzantine::RoleKind;
 use crate::cluster::Cluster;
 use crate::invariants::Invariant;
 use crate::manifest::{
-    Byzantine, Cpu, Load, Manifest, Net, ParamsPlan, Perturb, PerturbKind, Unsynced, Which,
+    Byzantine, Cpu, Epochs, Load, Manifest, Net, ParamsPlan, Perturb, PerturbKind, PlannedChange, Unsynced,
+    Which,
 };
 use crate::run::{Outcome, outcome_of, panic_text};
 use crate::transcript::Transcript;
@@ -22,6 +23,11 @@ use crate::units::{Between, Micros};
 const FAULTS_PER_TEN_S: u64 = 6;
 /// The shortest storm, microseconds: everything must have time to begin and end.
 const STORM_MIN_US: u64 = 2_000_000;
+
+/// Of all seeds, how many have validators that change.
+const EPOCHS_SHARE: f64 = 0.4;
+/// How long after the proposal of an epoch's last block a fault strikes there, at most, microseconds: the end takes about so long.
+const BOUNDARY_US: u64 = 200_000;
 
 /// The experiment that a seed stands for.
 pub fn scenario(seed: u64, n: usize, duration: Micros) -> Manifest {
@@ -67,7 +73,70 @@ pub fn scenario(seed: u64, n: usize, duration: Micros) -> Manifest {
             ..Perturb::default()
         });
     }
+    if rng.random_bool(EPOCHS_SHARE) {
+        change_validators(&mut rng, &mut manifest);
+    }
     manifest
+}
+
+/// Gives a scenario candidates and changes, and faults at the ends of epochs. Honest power only grows beyond what it is at the
+/// start, or comes back to it, so that the misbehaving stay below a third.
+fn change_validators(rng: &mut ChaCha8Rng, manifest: &mut Manifest) {
+    let (n, storm) = (manifest.net.n, manifest.duration.0);
+    let faulty: Vec<usize> = match crate::byzantine::assign(manifest) {
+        Ok(roles) => roles.into_iter().map(|(node, _)| node).collect(),
+        Err(_) => return, // roles of a scenario are never refused
+    };
+    let candidates = rng.random_range(1..=2);
+    // Followers are numbered after the candidates.
+    let moved = |node: usize| if node < n { node } else { node + candidates };
+    for perturb in &mut manifest.perturb {
+        let named = perturb.nodes.iter_mut().chain(perturb.groups.iter_mut().flatten());
+        named.chain(&mut perturb.from).chain(&mut perturb.to).for_each(|node| *node = moved(*node));
+    }
+    let mut inside: Vec<usize> = (0..n).filter(|node| !faulty.contains(node)).collect();
+    let mut outside: Vec<usize> = (n..n + candidates).collect();
+    let least = inside.len();
+    let mut times: Vec<u64> = (0..rng.random_range(1..=5)).map(|_| rng.random_range(0..storm)).collect();
+    times.sort_unstable();
+    let mut heavy = None;
+    let mut change = Vec::new();
+    for at in times {
+        let mut planned = PlannedChange { at: Micros(at), ..PlannedChange::default() };
+        match rng.random_range(0..4) {
+            0 | 1 if inside.len() > least => {
+                let node = inside.swap_remove(rng.random_range(0..inside.len()));
+                heavy = heavy.filter(|heavy| *heavy != node);
+                outside.push(node);
+                planned.leave = Some(node);
+            }
+            2 => planned.rotate = inside.choose(rng).copied(),
+            3 => {
+                (planned.weigh, planned.power) = match heavy.take() {
+                    Some(node) => (Some(node), Some(1)),
+                    None => {
+                        heavy = inside.choose(rng).copied();
+                        (heavy, Some(2))
+                    }
+                }
+            }
+            _ if outside.is_empty() => planned.rotate = inside.choose(rng).copied(),
+            _ => {
+                let node = outside.swap_remove(rng.random_range(0..outside.len()));
+                inside.push(node);
+                planned.join = Some(node);
+            }
+        }
+        change.push(planned);
+    }
+    manifest.epochs = Some(Epochs { candidates, change, ..Epochs::default() });
+    for _ in 0..rng.random_range(0..=3) {
+        let mut perturb = perturbation(rng, manifest);
+        perturb.boundary = Some(rng.random_range(0..4));
+        perturb.at = Micros(rng.random_range(0..BOUNDARY_US));
+        perturb.lasts = Some(Micros(rng.random_range(50_000..3_000_000)));
+        manifest.perturb.push(perturb);
+    }
 }
 
 fn net(rng: &mut ChaCha8Rng, n: usize) -> Net {
@@ -181,9 +250,14 @@ fn calm(cluster: &mut Cluster) {
         cluster.start(node);
     }
     let probe = cluster.submit();
-    let bound = cluster.now + cluster.progress_bound_us();
+    cluster.close_epochs();
+    // Changes are decided one after the other.
+    let rounds = 1 + cluster.changes_pending() as u64;
+    let bound = cluster.now + rounds * cluster.progress_bound_us();
     let done = cluster.run(bound, |cluster| {
-        probe.is_none_or(|probe| cluster.clients.submissions[probe].final_at.is_some()) && cluster.all_final()
+        cluster.changes_pending() == 0
+            && probe.is_none_or(|probe| cluster.clients.submissions[probe].final_at.is_some())
+            && cluster.all_final()
     });
     if !done && cluster.violation.is_none() {
         let what = cluster.describe();
@@ -200,7 +274,9 @@ impl Cluster {
         for node in 0..self.nodes.len() {
             let (name, height) = (self.name(node), self.height_of(node));
             let state = match &self.nodes[node].live {
-                Some(live) => format!("view {} height {height}", live.replica.view()),
+                Some(live) => {
+                    format!("epoch {} view {} height {height}", live.replica.epoch(), live.replica.view())
+                }
                 None => "down".to_owned(),
             };
             text.push_str(&format!(" {name}: {state};"));

@@ -111,6 +111,8 @@ struct Totals {
     syncs: u64,
     timeouts: u64,
     accusations: u64,
+    epochs: u64,
+    convicted: u64,
 }
 
 impl Totals {
@@ -124,6 +126,8 @@ impl Totals {
         self.syncs += outcome.syncs;
         self.timeouts += outcome.timeouts;
         self.accusations += outcome.accusations;
+        self.epochs += outcome.epochs;
+        self.convicted += outcome.convicted;
     }
 
     fn json(&self, took: Duration) -> serde_json::Value {
@@ -141,6 +145,8 @@ impl Totals {
             "journal_syncs": self.syncs,
             "timed_out_views": self.timeouts,
             "accusations": self.accusations,
+            "epochs": self.epochs,
+            "convicted": self.convicted,
         })
     }
 }
@@ -180,14 +186,16 @@ fn seeds_played(seeds: Seeds, json: bool) -> Result<bool> {
             value["seeds_per_hour"].as_f64().unwrap_or_default(),
         );
         println!(
-            "{} events, {} blocks, {} transactions, {} crashes, {} synced writes, {} views timed out, {} accusations",
+            "{} events, {} blocks, {} transactions, {} crashes, {} synced writes, {} views timed out, {} accusations, {} epochs ended, {} convicted",
             totals.events,
             totals.blocks,
             totals.transactions,
             totals.crashes,
             totals.syncs,
             totals.timeouts,
-            totals.accusations
+            totals.accusations,
+            totals.epochs,
+            totals.convicted
         );
     }
     Ok(true)

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::events::{EVENTS_MAX, Event, Queue};
 use crate::faults::Ongoing;
+use crate::governance::Operators;
 use crate::invariants::{Checks, Invariant, Violation};
 use crate::ledger::{Hub, hub};
 use crate::load::Clients;
@@ -30,6 +31,7 @@ pub(crate) struct Cluster {
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) ongoing: Ongoing,
+    pub(crate) operators: Operators,
     pub(crate) checks: Checks,
     pub(crate) record: Record,
     pub(crate) trace: Trace,
@@ -50,13 +52,13 @@ impl Cluster {
         manifest.check()?;
         let world = World::new(manifest)?;
         let mut rng = ChaCha8Rng::seed_from_u64(manifest.seed);
-        let mut nodes: Vec<Node> = world.set.indexed().map(|(index, _)| Node::new(Some(index))).collect();
+        let mut nodes: Vec<Node> = (0..world.holders.len()).map(|holder| Node::new(Some(holder))).collect();
         nodes.extend((0..manifest.net.followers).map(|_| Node::new(None)));
         let roles = crate::byzantine::assign(manifest)?;
         for (node, kind) in &roles {
             nodes[*node].honest = false;
             if kind.has_twin() {
-                let mut twin = Node::new(nodes[*node].me);
+                let mut twin = Node::new(nodes[*node].holder);
                 twin.honest = false;
                 nodes.push(twin);
             }
@@ -70,6 +72,7 @@ impl Cluster {
         let mut cluster = Self {
             clients: Clients::new(manifest),
             ongoing: Ongoing::default(),
+            operators: Operators::default(),
             checks: Checks::default(),
             record: Record::new(&network, detailed),
             trace: Trace::new(world.root.id()),
@@ -89,6 +92,7 @@ impl Cluster {
         }
         cluster.plan_perturbations();
         cluster.plan_load();
+        cluster.plan_epochs();
         Ok(cluster)
     }
 
@@ -221,7 +225,7 @@ impl Cluster {
             Event::Checked { node, from, packet, .. } => self.checked(node, from, packet),
             Event::Turn { node, .. } => self.turn_now(node),
             Event::Act { node, actions, .. } => self.act_all(node, &actions),
-            Event::Timer { node, timer, .. } => self.fire(node, timer),
+            Event::Timer { node, epoch, timer, .. } => self.fire(node, epoch, timer),
             Event::Execute { node, .. } => {
                 if let Some(live) = self.nodes[node].live.as_mut() {
                     live.execution_planned = false;
@@ -245,6 +249,7 @@ impl Cluster {
             Event::Restart { node } => self.start(node),
             Event::Submit => self.submit_next(),
             Event::Retry { transaction } => self.retry(transaction),
+            Event::Govern => self.govern(),
         }
     }
 
@@ -281,11 +286,12 @@ impl Cluster {
             let fresh = self.nodes[at].live.as_mut().is_some_and(|live| live.linked.insert(peer));
             if fresh {
                 // Validators ask each other for blocks over the mesh; where a chain stands is asked outside of it.
-                let polled = self.nodes[at].me.is_none() || self.nodes[peer].me.is_none();
+                // Whoever was away for an epoch may have no link of the mesh left.
+                let polled = self.manifest.epochs.is_some() || !self.meshed(at, peer);
                 self.told(at, cairn_catchup::Input::Connected { peer, polled });
             }
-            if let (Some(_), Some(index)) = (self.nodes[at].me, self.nodes[peer].me)
-                && self.nodes[at].me != Some(index)
+            if let (Some(me), Some(index)) = (self.me(at), self.index_at(at, peer))
+                && me != index
             {
                 self.hand(at, None, cairn_consensus::Input::Connected(index));
             }
@@ -312,9 +318,9 @@ impl Cluster {
 
     /// `v2` for validator 2, `v2'` for its second instance, `f5` for a follower.
     pub(crate) fn name(&self, node: usize) -> String {
-        match self.nodes[node].me {
-            Some(me) if node < self.manifest.net.n => format!("v{me}"),
-            Some(me) => format!("v{me}'"),
+        match self.nodes[node].holder {
+            Some(holder) if node == holder => format!("v{holder}"),
+            Some(holder) => format!("v{holder}'"),
             None => format!("f{node}"),
         }
     }

@@ -4,15 +4,17 @@
 use std::io;
 use std::sync::Arc;
 
-use cairn_consensus::{Durable, SafetyStore};
+use cairn_consensus::{Durable, Recovered, SafetyStore};
 use cairn_journal::{CrashMode, FaultyDisk, Journal, JournalContents, JournalFault, Owner};
 use cairn_state::MemoryStorage;
 use cairn_types::safety::SafetyRecord;
+use cairn_types::{BlockCert, TimeoutCert, decode};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::ledger::Chain;
 use crate::manifest::Unsynced;
+use crate::world::World;
 
 /// By how much a journal's log grows at once: zeros cost more than syncs here.
 const EXTENT_BYTES: u64 = 16 << 10;
@@ -44,7 +46,7 @@ impl Disk {
     }
 
     /// Opens the journal, or makes it on a validator's very first start.
-    pub(crate) fn open_journal(&mut self, owner: Owner) -> Result<(Journal, JournalContents), JournalFault> {
+    fn open_journal(&mut self, owner: Owner) -> Result<(Journal, JournalContents), JournalFault> {
         if !self.made {
             Journal::create_in(Box::new(self.journal.files()), owner)?;
             self.made = true;
@@ -52,6 +54,29 @@ impl Disk {
         let (mut journal, contents) = Journal::open_in(Box::new(self.journal.files()), owner)?;
         journal.set_extent_bytes(EXTENT_BYTES);
         Ok((journal, contents))
+    }
+
+    /// The journal of a validator, and what it remembers.
+    ///
+    /// # Errors
+    /// Whatever a real node would refuse to sign with.
+    pub(crate) fn recover_journal(
+        &mut self,
+        world: &World,
+        holder: usize,
+    ) -> Result<(Journal, Recovered), String> {
+        let owner = Owner { validator: world.holders[holder].address, chain: world.chain };
+        let (journal, contents) = self.open_journal(owner).map_err(|fault| fault.to_string())?;
+        let high_qc = contents.high_qc.map(|bytes| decode::<BlockCert>(&bytes)).transpose();
+        let high_tc = contents.high_tc.map(|bytes| decode::<TimeoutCert>(&bytes)).transpose();
+        let recovered = Recovered {
+            record: contents.record,
+            high_qc: high_qc.map_err(|fault| fault.to_string())?,
+            high_tc: high_tc.map_err(|fault| fault.to_string())?.map(Arc::new),
+            commit: None,
+            blocks: contents.bodies,
+        };
+        Ok((journal, recovered))
     }
 
     /// The process is gone, and perhaps the power. What becomes of unsynced writes is drawn from `rng` where

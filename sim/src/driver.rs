@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_consensus::{Action, Blame, Input, Outgoing, Step, Timer};
+use cairn_consensus::{Action, Blame, Equivocation, Input, Outgoing, Step, Timer};
 use cairn_crypto::Certificate;
-use cairn_types::{BlockCert, Message, ValidatorIndex, View};
+use cairn_types::{BlockCert, Epoch, Message, ValidatorIndex, View};
 use rand::Rng;
 
 use crate::cluster::Cluster;
@@ -44,7 +44,7 @@ impl Cluster {
     pub(crate) fn wake(&mut self, node: usize) {
         let (now, incarnation) = (self.now, self.nodes[node].incarnation);
         let Some(live) = self.nodes[node].live.as_mut() else { return };
-        if live.turn_planned || live.inbox.is_empty() {
+        if live.turn_planned || (live.inbox.is_empty() && !live.turning) {
             return;
         }
         live.turn_planned = true;
@@ -54,9 +54,14 @@ impl Cluster {
 
     /// One turn: whatever waits is stepped through, made durable with one sync, and only then acted upon.
     pub(crate) fn turn_now(&mut self, node: usize) {
-        let before = self.nodes[node].live.as_ref().map(|live| live.replica.view());
         let Some(live) = self.nodes[node].live.as_mut() else { return };
         live.turn_planned = false;
+        let turns = live.turning;
+        if turns {
+            self.begin_replica(node);
+        }
+        let before = self.nodes[node].live.as_ref().map(|live| (live.replica.epoch(), live.replica.view()));
+        let Some(live) = self.nodes[node].live.as_mut() else { return };
         let count = live.inbox.len().min(TURN_INPUTS_MAX);
         let inputs: Vec<_> = live.inbox.drain(..count).collect();
         let mut step = Step::default();
@@ -81,7 +86,11 @@ impl Cluster {
             self.plan(now + cost, Event::Act { node, incarnation, actions: Rc::new(actions) });
         }
         // Otherwise the pool says when it has changed.
-        if self.nodes[node].live.as_ref().is_some_and(|live| live.replica.high_qc().block() != live.told.1) {
+        if self.nodes[node]
+            .live
+            .as_ref()
+            .is_some_and(|live| turns || live.replica.high_qc().block() != live.told.1)
+        {
             self.tell_work(node);
         }
         self.wake(node);
@@ -113,8 +122,12 @@ impl Cluster {
             Ok(actions) => {
                 let signed = actions.iter().filter(|action| is_signed(action)).count() as u64;
                 let cpu = &self.manifest.cpu;
-                let record = self.nodes[node].disk.acknowledged.clone();
-                self.nodes[node].signed_view = self.nodes[node].signed_view.max(highest_view(&record));
+                let Node { live: Some(live), disk, signed_view, .. } = &mut self.nodes[node] else {
+                    return None;
+                };
+                if disk.acknowledged.epoch == live.in_force.regime.number() {
+                    *signed_view = (*signed_view).max(highest_view(&disk.acknowledged));
+                }
                 Some((actions, syncs * cpu.sync.0 + signed * cpu.sign.0))
             }
             Err(error) => {
@@ -124,7 +137,7 @@ impl Cluster {
         }
     }
 
-    fn write_failed(&mut self, node: usize, crash: bool, error: &str) {
+    pub(crate) fn write_failed(&mut self, node: usize, crash: bool, error: &str) {
         if crash {
             return self.crash_now(node, Unsynced::Any);
         }
@@ -191,8 +204,10 @@ impl Cluster {
         match action {
             Action::Broadcast(outgoing) => self.broadcast(node, outgoing),
             Action::Send(index, outgoing) => {
+                let Some(live) = self.nodes[node].live.as_ref() else { return };
+                let regime = Rc::clone(&live.voting.regime);
                 if let Some(sealed) = self.sealed(node, outgoing) {
-                    let to = self.nodes_of(index);
+                    let to = self.nodes_of(&regime, index);
                     self.send_as_role(node, to, sealed);
                 }
             }
@@ -203,28 +218,21 @@ impl Cluster {
             Action::FetchBlock { id, from } => self.fetch(node, id, &from),
             Action::CatchUp(goal) => self.catch_up(node, goal.to, None),
             Action::SetTimer { timer, after } => {
-                if let Some(live) = self.nodes[node].live.as_mut() {
-                    live.timers.insert(timer.kind, timer.generation);
-                }
+                let Some(live) = self.nodes[node].live.as_mut() else { return };
+                live.timers.insert(timer.kind, timer.generation);
+                let epoch = live.replica.epoch();
                 let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX / 2);
-                self.plan(self.now + after, Event::Timer { node, incarnation, timer });
+                self.plan(self.now + after, Event::Timer { node, incarnation, epoch, timer });
             }
             Action::Commit(blocks) => self.plan_task(node, Task::Commit(blocks)),
-            Action::EndEpoch(end) => {
-                // No load of the simulator changes validators or parameters.
+            Action::EndEpoch(end) if self.manifest.epochs.is_none() => {
                 let what =
                     format!("{} ends epoch {}, which nothing asked for", self.name(node), end.proof.epoch());
                 self.violate(Invariant::OneBlock, what);
             }
+            Action::EndEpoch(end) => self.plan_task(node, Task::EndEpoch(end)),
             Action::Formed(formed) => self.formed(node, &formed),
-            Action::Accuse(accusation) => {
-                let accused = self.nodes_of(accusation.validator());
-                self.checks.accusations += 1;
-                if accused.iter().any(|accused| self.nodes[*accused].honest) {
-                    let what = format!("{} accuses an honest validator: {accusation:?}", self.name(node));
-                    self.violate(Invariant::NoFalseBlame, what);
-                }
-            }
+            Action::Accuse(accusation) => self.accused(node, &accusation),
             Action::Halt(fatal) => {
                 if self.nodes[node].honest {
                     let what = format!("{} stops: {fatal}", self.name(node));
@@ -235,14 +243,26 @@ impl Cluster {
         }
     }
 
+    fn accused(&mut self, node: usize, accusation: &Equivocation) {
+        let Some(live) = self.nodes[node].live.as_ref() else { return };
+        let regime = Rc::clone(&live.voting.regime);
+        let accused = self.nodes_of(&regime, accusation.validator());
+        self.checks.accusations += 1;
+        if accused.iter().any(|accused| self.nodes[*accused].honest) {
+            let what = format!("{} accuses an honest validator: {accusation:?}", self.name(node));
+            return self.violate(Invariant::NoFalseBlame, what);
+        }
+        self.bring_evidence(node, accusation);
+    }
+
     fn broadcast(&mut self, node: usize, outgoing: Outgoing) {
-        if self.nodes[node].me.is_none() {
+        if self.me(node).is_none() {
             return;
         }
         let signed = outgoing.preimage(self.world.chain).is_some();
         let Some(sealed) = self.sealed(node, outgoing) else { return };
         let to: Vec<usize> =
-            (0..self.nodes.len()).filter(|to| *to != node && self.nodes[*to].me.is_some()).collect();
+            (0..self.nodes.len()).filter(|to| *to != node && self.admits(node, *to)).collect();
         let packet = self.broadcasting(node, &sealed);
         self.send_packet_as_role(node, to, &sealed, &packet);
         if signed && let Some(input) = sealed.inputs.last() {
@@ -256,9 +276,11 @@ impl Cluster {
 
     /// The finished message, looked at before it leaves.
     fn sealed(&mut self, node: usize, outgoing: Outgoing) -> Option<Rc<Sealed>> {
-        if let Some(me) = self.nodes[node].me.filter(|_| self.nodes[node].honest) {
-            let disk = &self.nodes[node].disk.acknowledged;
-            if let Err((invariant, what)) = self.checks.signed(me, &outgoing, disk) {
+        if let Node { holder: Some(holder), honest: true, disk, live: Some(live), .. } = &self.nodes[node] {
+            let signer = (*holder, &live.voting);
+            if let Err((invariant, what)) =
+                self.checks.signed(&self.world, signer, &outgoing, &disk.acknowledged)
+            {
                 self.violate(invariant, what);
                 return None;
             }
@@ -267,27 +289,26 @@ impl Cluster {
         let sealed = self.seal(node, outgoing);
         if let Message::Proposal(proposal) = &sealed.message {
             self.trace.learn(&proposal.block);
+            let header = proposal.block.header();
+            if header.ends_epoch() {
+                self.at_boundary(header.epoch);
+            }
         }
-        self.record.said(self.now, node, &sealed);
+        self.record.said(self.now, self.nodes[node].holder, &sealed);
         Some(sealed)
-    }
-
-    /// The nodes that run under this validator's key.
-    pub(crate) fn nodes_of(&self, index: ValidatorIndex) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|node| self.nodes[*node].me == Some(index)).collect()
     }
 
     fn formed(&mut self, node: usize, formed: &cairn_consensus::Formed) {
         if let cairn_consensus::Formed::Timeout(certificate) = formed {
-            self.record.timed_out(self.now, certificate.view);
+            self.record.timed_out(self.now, certificate.epoch, certificate.view);
         }
         let _ = node;
     }
 
     /// A timer runs out, unless it was set anew.
-    pub(crate) fn fire(&mut self, node: usize, timer: Timer) {
+    pub(crate) fn fire(&mut self, node: usize, epoch: Epoch, timer: Timer) {
         let Some(live) = self.nodes[node].live.as_ref() else { return };
-        if live.timers.get(&timer.kind) == Some(&timer.generation) {
+        if live.replica.epoch() == epoch && live.timers.get(&timer.kind) == Some(&timer.generation) {
             self.hand(node, None, Input::TimerFired(timer));
         }
     }
@@ -340,6 +361,12 @@ impl Cluster {
     }
 
     pub(crate) fn hear(&mut self, node: usize, from: usize, sealed: &Rc<Sealed>) {
+        // Of those with a validator key, the mesh has links only to whom its sets name; others follow without.
+        let stranger = self.nodes[from].holder.is_some() && !self.admits(node, from);
+        let status = matches!(sealed.message, Message::Status(_));
+        if (stranger && !status) || self.answer_across(node, from, sealed) {
+            return;
+        }
         if let Some(fault) = &sealed.fault {
             if self.nodes[from].honest {
                 let what = format!("{} sends what does not verify: {fault}", self.name(from));
@@ -355,7 +382,7 @@ impl Cluster {
         match &sealed.message {
             Message::Status(status) => {
                 let status = *status;
-                match self.nodes[from].me {
+                match self.index_at(node, from) {
                     Some(index) => self.hand(node, Some(from), Input::Status { from: index, status }),
                     None => self.answer_follower(node, from, &status),
                 }
@@ -380,7 +407,8 @@ impl Cluster {
 
     /// Whether this message shows the node's own key signing beyond what its journal knows. The node stops then.
     fn signs_elsewhere(&mut self, node: usize, sealed: &Sealed) -> bool {
-        let Some(me) = self.nodes[node].me else { return false };
+        let part = self.nodes[node].live.as_ref().map(|live| &live.in_force);
+        let Some(me) = part.and_then(|part| part.me) else { return false };
         if self.nodes[node].role.as_ref().is_some_and(|role| role.has_two_instances()) {
             return false;
         }

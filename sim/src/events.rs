@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use cairn_catchup::RequestId;
 use cairn_consensus::{Action, Input, Timer};
+use cairn_types::Epoch;
 
 use crate::compact::Compact;
 use crate::executor::Task;
@@ -26,7 +27,7 @@ pub(crate) enum Event {
     /// What a turn decided is durable and signed.
     Act { node: usize, incarnation: u32, actions: Rc<Vec<Action>> },
     /// A timer runs out.
-    Timer { node: usize, incarnation: u32, timer: Timer },
+    Timer { node: usize, incarnation: u32, epoch: Epoch, timer: Timer },
     /// The executor is free for its next task.
     Execute { node: usize, incarnation: u32 },
     /// The executor is through with a task.
@@ -57,6 +58,8 @@ pub(crate) enum Event {
     Submit,
     /// A client looks whether its transaction is final.
     Retry { transaction: usize },
+    /// The operators of the validators look where a change of the set stands.
+    Govern,
 }
 
 impl Event {
@@ -83,6 +86,7 @@ impl Event {
             Self::Restart { node } => (17, *node),
             Self::Submit => (18, 0),
             Self::Retry { transaction } => (19, *transaction),
+            Self::Govern => (20, 0),
         }
     }
 

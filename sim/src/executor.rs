@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_consensus::{BlockVerdict, Input};
+use cairn_consensus::{BlockVerdict, EpochEnd, Input};
 use cairn_state::StateError;
-use cairn_types::{Block, CertifiedBlock, Slot};
+use cairn_types::{Block, CertifiedBlock, Payload, SignedTransaction, Slot};
 
 use crate::cluster::Cluster;
 use crate::events::Event;
 use crate::invariants::Invariant;
+use crate::ledger::How;
 use crate::packet::{Packet, Sealed};
 
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
@@ -26,6 +27,8 @@ pub(crate) enum Task {
     Check { block: Arc<Block>, lag_exponent: u32 },
     /// Make these blocks final.
     Commit(Vec<CertifiedBlock>),
+    /// Make these blocks final, and with them the end of their epoch.
+    EndEpoch(EpochEnd),
 }
 
 impl Cluster {
@@ -53,7 +56,14 @@ impl Cluster {
             let outcome = match task {
                 Task::Build(slot) => self.build(node, slot),
                 Task::Check { block, lag_exponent } => self.check(node, &block, lag_exponent),
-                Task::Commit(blocks) => self.commit(node, &blocks, false),
+                Task::Commit(blocks) => self.commit(node, &blocks, How::Buffered, false),
+                Task::EndEpoch(end) => {
+                    let outcome = self.end_epoch(node, &end, false);
+                    if outcome.is_ok() {
+                        self.moved_on(node);
+                    }
+                    outcome
+                }
             };
             if let Err(error) = outcome {
                 return self.state_failed(node, &error);
@@ -88,8 +98,9 @@ impl Cluster {
 
     fn build(&mut self, node: usize, slot: Slot) -> Result<(), StateError> {
         let clock = self.clock_ms(node);
-        let (bytes_max, price) = (self.world.params.block_bytes_max as usize, self.manifest.cpu.execute.0);
+        let price = self.manifest.cpu.execute.0;
         let Some(live) = self.nodes[node].live.as_mut() else { return Ok(()) };
+        let bytes_max = live.in_force.regime.params.block_bytes_max as usize;
         let Some(parent) = live.ledger.header_of(&slot.parent) else {
             self.answer(node, 0, Input::PayloadFailed { view: slot.view });
             return Ok(());
@@ -118,7 +129,8 @@ impl Cluster {
     }
 
     fn check(&mut self, node: usize, block: &Arc<Block>, lag_exponent: u32) -> Result<(), StateError> {
-        let (clock, params, price) = (self.clock_ms(node), self.world.params, self.manifest.cpu.execute.0);
+        let (clock, params, price) =
+            (self.clock_ms(node), self.regime_of(node).params, self.manifest.cpu.execute.0);
         let (now, incarnation, id) = (self.now, self.nodes[node].incarnation, block.id());
         let time = block.header().time_ms;
         let early = time.saturating_sub(clock).saturating_sub(params.drift_ms);
@@ -160,12 +172,13 @@ impl Cluster {
         &mut self,
         node: usize,
         blocks: &[CertifiedBlock],
+        how: How<'_>,
         fetched: bool,
     ) -> Result<(), StateError> {
         let name = self.name(node);
         if self.nodes[node].honest {
             for certified in blocks {
-                if let Err((invariant, what)) = self.checks.committed(&name, certified) {
+                if let Err((invariant, what)) = self.checks.committed(&self.world, &name, certified) {
                     self.violate(invariant, what);
                     return Ok(());
                 }
@@ -173,12 +186,13 @@ impl Cluster {
         }
         let Node { live: Some(live), disk, incarnation, .. } = &mut self.nodes[node] else { return Ok(()) };
         let incarnation = *incarnation;
-        let landed = live.ledger.commit(disk, blocks, fetched)?;
+        let landed = live.ledger.commit(disk, blocks, how)?;
         for block in &landed {
             live.pool.remove(&block.transactions);
             live.carried.committed(block.height);
         }
-        let plan_sync = !fetched && !std::mem::replace(&mut live.state_sync_planned, true);
+        let buffered = matches!(how, How::Buffered);
+        let plan_sync = buffered && !std::mem::replace(&mut live.state_sync_planned, true);
         if plan_sync {
             self.plan(self.now + SYNC_STATE_AFTER_US, Event::SyncState { node, incarnation });
         }
@@ -189,11 +203,18 @@ impl Cluster {
             self.trace.learn(&certified.block);
             self.note_committed(node, certified);
             self.record.committed(&self.world, self.now, self.nodes[node].honest, certified);
-            self.announce(node, certified);
+            let governs =
+                |tx: &Arc<SignedTransaction>| matches!(tx.transaction.payload, Payload::Governance(_));
+            if certified.block.transactions().iter().any(governs) {
+                self.governed();
+            }
+            if !fetched {
+                self.announce(node, certified);
+            }
         }
         self.look_at_bounds(node);
         self.tell_work(node);
-        if !fetched {
+        if buffered {
             self.moved_on(node);
         }
         Ok(())
@@ -202,12 +223,14 @@ impl Cluster {
     /// The proposer tells those outside the mesh that its block is final.
     fn announce(&mut self, node: usize, certified: &CertifiedBlock) {
         let header = certified.block.header();
-        let ours = self.nodes[node].me == Some(header.proposer);
+        let part = self.nodes[node].live.as_ref().map(|live| &live.in_force);
+        let ours =
+            part.is_some_and(|part| part.me == Some(header.proposer) && part.regime.number() == header.epoch);
         if !ours || certified.certificate.block != certified.block.id() {
             return;
         }
         for to in 0..self.nodes.len() {
-            if self.nodes[to].me.is_none() {
+            if !self.meshed(node, to) {
                 let news = (header.clone(), Arc::clone(&certified.certificate));
                 self.send(node, to, Packet::Announcement(Rc::new(news)));
             }
@@ -230,7 +253,8 @@ impl Cluster {
 
     /// A message sealed with the node's key, verified for all receivers at once.
     pub(crate) fn seal(&mut self, node: usize, outgoing: cairn_consensus::Outgoing) -> Rc<Sealed> {
-        let message = self.world.seal(self.nodes[node].me, outgoing);
+        let part = self.nodes[node].live.as_ref().map(|live| &live.voting);
+        let message = self.world.seal(part, outgoing);
         Sealed::new(&self.world, message, self.manifest.cpu.verify.0 > 0)
     }
 }

@@ -1,5 +1,7 @@
 //! The manifest's perturbations, begun and ended on time.
 
+use cairn_types::Epoch;
+
 use crate::cluster::Cluster;
 use crate::events::Event;
 use crate::manifest::{Perturb, PerturbKind, Unsynced};
@@ -16,12 +18,20 @@ pub(crate) struct Ongoing {
     begun: Vec<u32>,
     /// Nothing begins any more.
     closed: bool,
+    /// The moment from which each perturbation's `at` counts; `None` for one whose epoch has not come to its end.
+    anchors: Vec<Option<u64>>,
 }
 
 impl Ongoing {
     /// Perturbations that have begun and not ended.
     pub(crate) fn active(&self) -> u32 {
         self.begun.iter().sum()
+    }
+
+    /// When a perturbation that does not repeat is over at the latest; 0 for one whose moment never came.
+    pub(crate) fn over_at(&self, perturbation: usize, perturb: &Perturb) -> u64 {
+        let anchor = self.anchors.get(perturbation).copied().flatten();
+        anchor.map_or(0, |anchor| anchor + perturb.at.0 + perturb.lasts.unwrap_or_default().0)
     }
 
     /// Whether this node's failing disk is a planned crash.
@@ -39,9 +49,24 @@ impl Cluster {
     pub(crate) fn plan_perturbations(&mut self) {
         self.ongoing.before = vec![None; self.manifest.perturb.len()];
         self.ongoing.begun = vec![0; self.manifest.perturb.len()];
+        self.ongoing.anchors = vec![None; self.manifest.perturb.len()];
+        self.anchor(None);
+    }
+
+    /// A block that ends an epoch is proposed: what is to strike then counts from the first of them.
+    pub(crate) fn at_boundary(&mut self, epoch: Epoch) {
+        self.anchor(Some(epoch.get()));
+    }
+
+    /// Perturbations of this boundary count from now, if they do not yet.
+    fn anchor(&mut self, boundary: Option<u64>) {
         for perturbation in 0..self.manifest.perturb.len() {
-            let at = self.manifest.perturb[perturbation].at.0;
-            self.plan(at, Event::Begin { perturbation });
+            let (at, of) =
+                (self.manifest.perturb[perturbation].at.0, self.manifest.perturb[perturbation].boundary);
+            if of == boundary && self.ongoing.anchors[perturbation].is_none() {
+                self.ongoing.anchors[perturbation] = Some(self.now);
+                self.plan(self.now + at, Event::Begin { perturbation });
+            }
         }
     }
 

@@ -9,12 +9,15 @@ use cairn_catchup::{
     Answer, Claim, Entry, Failure, Input as Told, Judge, Output, Position, Proof, Question, RequestId,
     check_range,
 };
-use cairn_consensus::Input;
-use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, Header, Height, Message, ValidatorIndex};
+use cairn_consensus::{EpochEnd, Input};
+use cairn_types::{
+    Block, BlockId, CertifiedBlock, CommitCert, EpochProof, Header, Height, Message, ValidatorIndex,
+};
 
 use crate::cluster::Cluster;
 use crate::events::Event;
 use crate::invariants::Invariant;
+use crate::ledger::How;
 use crate::node::Node;
 use crate::packet::{Packet, Sealed, block_bytes, range_bytes};
 
@@ -115,8 +118,7 @@ impl Cluster {
                 // A lost message stands for a connection that broke, which its user is told of.
                 self.plan(self.now + UNANSWERED_AFTER_US, Event::Unanswered { node, incarnation, request });
             }
-            // The simulated network stays in one epoch.
-            Output::Apply { blocks, end: _ } => self.apply(node, &blocks),
+            Output::Apply { blocks, end } => self.apply(node, blocks, end),
             Output::Punish { peer, why } => {
                 self.record.refused += 1;
                 if self.nodes[node].honest && self.nodes[peer].honest {
@@ -138,8 +140,13 @@ impl Cluster {
     }
 
     /// Makes fetched blocks final, and tells machine and replica.
-    fn apply(&mut self, node: usize, blocks: &[CertifiedBlock]) {
-        if let Err(error) = self.commit(node, blocks, true) {
+    fn apply(&mut self, node: usize, blocks: Vec<CertifiedBlock>, end: Option<Arc<EpochProof>>) {
+        let ends = end.is_some();
+        let applied = match end {
+            Some(proof) => self.end_epoch(node, &EpochEnd { blocks, proof }, true),
+            None => self.commit(node, &blocks, How::Synced, true),
+        };
+        if let Err(error) = applied {
             if self.nodes[node].disk_full {
                 return self.halt(node, &format!("the state cannot be written: {error}"));
             }
@@ -148,7 +155,10 @@ impl Cluster {
         }
         let tip = self.position(node);
         self.told(node, Told::Committed { tip, applied: true });
-        self.tell_committed(node);
+        // The next epoch's replica begins at its root by itself.
+        if !ends {
+            self.tell_committed(node);
+        }
     }
 
     fn position(&self, node: usize) -> Position {
@@ -169,7 +179,11 @@ impl Cluster {
     fn tell_committed(&mut self, node: usize) {
         let Node { live: Some(live), disk, .. } = &self.nodes[node] else { return };
         let Some((header, certificate)) = live.ledger.newest_final(disk) else { return };
-        match self.world.verifier.commit_cert(&self.world.set, certificate) {
+        let regime = &live.in_force.regime;
+        if header.epoch != regime.number() || certificate.epoch != regime.number() {
+            return; // the replica of that epoch is over
+        }
+        match self.world.verifier.commit_cert(&regime.set, certificate) {
             Ok(certificate) => self.hand(node, None, Input::Committed { header, certificate }),
             Err(fault) => {
                 let what =
@@ -181,8 +195,10 @@ impl Cluster {
 
     /// The replica lacks a block.
     pub(crate) fn fetch(&mut self, node: usize, block: BlockId, from: &[ValidatorIndex]) {
-        let from: Vec<usize> =
-            from.iter().flat_map(|index| self.nodes_of(*index)).filter(|source| *source != node).collect();
+        let Some(live) = self.nodes[node].live.as_ref() else { return };
+        let regime = Rc::clone(&live.in_force.regime);
+        let sources = from.iter().flat_map(|index| self.nodes_of(&regime, *index));
+        let from: Vec<usize> = sources.filter(|source| *source != node).collect();
         self.told(node, Told::Want { block, from });
     }
 
@@ -202,11 +218,19 @@ impl Cluster {
         header: &Header,
         certificate: Arc<CommitCert>,
     ) {
-        if certificate.block == header.id()
-            && header.height > self.height_of(node)
-            && self.world.verifier.commit_cert(&self.world.set, certificate).is_ok()
-        {
-            self.told(node, Told::Proven { height: header.height, by: Some(from) });
+        if certificate.block != header.id() || header.height <= self.height_of(node) {
+            return;
+        }
+        let regime = self.regime_of(node);
+        let height = header.height;
+        // The signers of a later epoch are unknown here: looked after, and only what is proven from here on is believed.
+        let later = certificate.epoch > regime.number();
+        let verified = self.world.verifier.commit_cert(&regime.set, certificate);
+        match (verified, self.me(node)) {
+            _ if later => self.told(node, Told::Proven { height, by: Some(from) }),
+            (Ok(_), None) => self.told(node, Told::Proven { height, by: Some(from) }),
+            (Ok(certificate), Some(_)) => self.hand(node, Some(from), Input::CommitCert(certificate)),
+            (Err(_), _) => {}
         }
     }
 
@@ -255,8 +279,13 @@ impl Cluster {
             (Question::Tip, Body::Tip(claim)) => Told::Answer { request, answer: Answer::Tip(*claim) },
             (Question::Range { from, count }, Body::Range(entries)) => {
                 let bytes = usize::try_from(reply.bytes).unwrap_or(usize::MAX);
-                let (verifier, set) = (&self.world.verifier, &self.world.set);
-                let mut judge = |_: &Header, proof: Proof<'_>| {
+                let (verifier, regime) = (&self.world.verifier, self.regime_of(node));
+                let set = &regime.set;
+                let mut judge = |header: &Header, proof: Proof<'_>| {
+                    // The validators of later epochs become known with the blocks that name them.
+                    if header.epoch != set.epoch() {
+                        return Judge::EpochUnknown;
+                    }
                     let verified = match proof {
                         Proof::Certificate(it) => verifier.commit_cert(set, Arc::clone(it)).map(drop),
                         Proof::End(it) => verifier.epoch_proof(set, Arc::clone(it)).map(drop),
@@ -295,7 +324,8 @@ impl Cluster {
         if block.id() != id || !block.matches_tx_root() {
             return false;
         }
-        match (&sealed.fault, sealed.inputs.last()) {
+        let ours = sealed.message.epoch() == self.regime_of(node).number();
+        match (&sealed.fault, sealed.inputs.last().filter(|_| ours)) {
             (None, Some(input)) => self.hand(node, Some(from), input.clone()),
             _ => self.hand(node, Some(from), Input::BlockFetched { block }),
         }

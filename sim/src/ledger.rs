@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use cairn_catchup::Entry;
 use cairn_consensus::BlockVerdict;
-use cairn_state::{BlockFault, Built, MemoryStorage, State, StateError, TxRefusal};
+use cairn_state::{BlockFault, Built, EpochBegin, MemoryStorage, State, StateError, TxRefusal};
 use cairn_types::{
-    AuthenticatedTx, Block, BlockId, CertifiedBlock, CommitCert, Header, Height, PublicKey, Slot,
+    AuthenticatedTx, Block, BlockId, CertifiedBlock, CommitCert, EpochProof, Header, Height, PublicKey, Slot,
     Transaction, TxId, Verified,
 };
 
@@ -48,6 +48,17 @@ pub(crate) enum Ledger {
     Own(Box<State>),
     /// The run's.
     Shared(Rc<RefCell<Hub>>),
+}
+
+/// How blocks become final.
+#[derive(Clone, Copy)]
+pub(crate) enum How<'a> {
+    /// Not synced yet.
+    Buffered,
+    /// Synced at once.
+    Synced,
+    /// Synced at once, with the commit proof of the epoch that the last of them ends.
+    End(&'a EpochProof),
 }
 
 /// What became final, in order.
@@ -92,6 +103,14 @@ impl Ledger {
                 || (world.root.id(), world.root.clone()),
                 |last| (last.block.id(), last.block.header().clone()),
             ),
+        }
+    }
+
+    /// Where the epoch in force began, and what it is run by. Where execution is shared there is one epoch.
+    pub(crate) fn begin(&self, world: &World) -> Result<EpochBegin, StateError> {
+        match self {
+            Self::Own(state) => state.epoch_begin(),
+            Self::Shared(_) => Ok(world.genesis_begin()),
         }
     }
 
@@ -181,16 +200,20 @@ impl Ledger {
         Ok(verdict)
     }
 
-    /// Makes blocks final, not synced yet; with `synced` at once.
+    /// Makes blocks final.
     pub(crate) fn commit(
         &self,
         disk: &mut Disk,
         blocks: &[CertifiedBlock],
-        synced: bool,
+        how: How<'_>,
     ) -> Result<Vec<Landed>, StateError> {
         match self {
             Self::Own(state) => {
-                let done = if synced { state.commit(blocks)? } else { state.commit_buffered(blocks)? };
+                let done = match how {
+                    How::Buffered => state.commit_buffered(blocks)?,
+                    How::Synced => state.commit(blocks)?,
+                    How::End(proof) => state.end_epoch(blocks, proof)?,
+                };
                 let landed = done.blocks.into_iter();
                 Ok(landed.map(|it| Landed { height: it.height, transactions: it.transactions }).collect())
             }
@@ -210,7 +233,7 @@ impl Ledger {
                     let transactions = transactions.map(|tx| tx.transaction.id()).collect();
                     landed.push(Landed { height: header.height, transactions });
                 }
-                if synced {
+                if !matches!(how, How::Buffered) {
                     disk.chain.synced = disk.chain.blocks.len();
                 }
                 Ok(landed)
@@ -233,7 +256,10 @@ impl Ledger {
     pub(crate) fn block(&self, disk: &Disk, id: &BlockId) -> Option<Arc<Block>> {
         match self {
             Self::Own(state) => {
-                state.uncommitted(id).or_else(|| state.block_by_id(id).ok().flatten().map(Arc::new))
+                let held =
+                    state.uncommitted(id).or_else(|| state.block_by_id(id).ok().flatten().map(Arc::new));
+                // Carriers are no part of the chain, yet whoever knows only their certificate asks for them.
+                held.or_else(|| state.carrier(id).ok().flatten().map(Arc::new))
             }
             Self::Shared(_) => {
                 disk.chain.blocks.iter().rev().find(|it| it.block.id() == *id).map(|it| Arc::clone(&it.block))
@@ -246,8 +272,17 @@ impl Ledger {
         let heights = (from.get()..).take(count);
         heights
             .map_while(|height| self.at(disk, Height::new(height)))
-            .map(|(block, certificate)| Entry { block, certificate, end: None })
+            .map(|(block, certificate)| {
+                let end = self.end_of(block.header());
+                Entry { block, certificate, end }
+            })
             .collect()
+    }
+
+    /// The proof of the end of its epoch, of a final block that ends one.
+    fn end_of(&self, header: &Header) -> Option<Arc<EpochProof>> {
+        let proof = header.ends_epoch().then(|| self.with(|state| state.epoch_proof(header.epoch)));
+        proof?.ok().flatten().map(Arc::new)
     }
 
     /// The final block at this height, and its own certificate.

@@ -13,10 +13,12 @@ mod cluster;
 mod compact;
 mod disk;
 mod driver;
+mod epoch;
 mod events;
 mod executor;
 mod faults;
 mod fetch;
+mod governance;
 mod invariants;
 mod keys;
 mod ledger;
@@ -26,6 +28,7 @@ mod matrix;
 mod network;
 mod node;
 mod packet;
+mod plan;
 mod record;
 mod report;
 mod run;
@@ -39,8 +42,9 @@ pub use cli::SimArgs;
 pub use faults::describe;
 pub use invariants::{Invariant, Violation};
 pub use manifest::{
-    Assertions, Byzantine, Certificates, Cpu, Execution, Load, Manifest, ManifestFault, NODES_MAX, Net,
-    PERTURBATIONS_MAX, ParamsPlan, Perturb, PerturbKind, Proposals, Signatures, Unsynced, Which,
+    Assertions, Byzantine, Certificates, Cpu, Epochs, Execution, Load, Manifest, ManifestFault, NODES_MAX,
+    Net, PERTURBATIONS_MAX, ParamsPlan, Perturb, PerturbKind, PlannedChange, Proposals, Signatures, Unsynced,
+    Which,
 };
 pub use report::finality_plot;
 pub use run::{Outcome, run};

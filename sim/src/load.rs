@@ -204,7 +204,7 @@ impl Cluster {
     }
 
     /// Everything a node looks at before a transaction enters its pool.
-    fn admit(&mut self, node: usize, signed: &Arc<SignedTransaction>) -> bool {
+    pub(crate) fn admit(&mut self, node: usize, signed: &Arc<SignedTransaction>) -> bool {
         let now_ms = self.clock_ms(node);
         let Some(live) = self.nodes[node].live.as_mut() else { return false };
         let Ok(keys) = live.ledger.resolve_keys(None, &signed.transaction) else { return false };
@@ -225,7 +225,7 @@ impl Cluster {
         true
     }
 
-    fn pass_on(&mut self, node: usize, signed: Arc<SignedTransaction>) {
+    pub(crate) fn pass_on(&mut self, node: usize, signed: Arc<SignedTransaction>) {
         let incarnation = self.nodes[node].incarnation;
         let Some(live) = self.nodes[node].live.as_mut() else { return };
         live.forward.push(signed);
@@ -249,22 +249,29 @@ impl Cluster {
     /// To every validator of a small set; in a large one to the current and the next leader, and by gossip to
     /// the others, of which the first node sends a few copies itself.
     fn forward_now(&mut self, node: usize) {
-        let n = self.manifest.net.n;
+        let regime = self.regime_of(node);
+        let member = |to: &usize| regime.set.index_of(&self.world.holders[*to].address).is_some();
+        let members: Vec<usize> = (0..self.world.holders.len()).filter(member).collect();
         let Some(live) = self.nodes[node].live.as_mut() else { return };
         let (list, view) = (std::mem::take(&mut live.forward), live.replica.view());
         let bytes: usize = list.iter().map(|tx| self.world.transaction_bytes(tx) + 4).sum();
         let packet = Packet::Transactions(Rc::new(list), bytes as u64);
-        if n <= DIRECT_VALIDATORS_MAX {
-            for to in (0..n).filter(|to| *to != node) {
+        if members.len() <= DIRECT_VALIDATORS_MAX {
+            for to in members.into_iter().filter(|to| *to != node) {
                 self.send(node, to, packet.clone());
             }
             return;
         }
-        let leaders = [view, view.next()].map(|view| usize::from(self.world.set.leader(view).0));
+        let holder = |view| {
+            let leader = regime.set.get(regime.set.leader(view));
+            leader.and_then(|leader| self.world.holder_of(&leader.address)).unwrap_or_default()
+        };
+        let leaders = [view, view.next()].map(holder);
         for to in leaders.into_iter().filter(|to| *to != node) {
             self.send(node, to, packet.clone());
         }
-        let others: Vec<usize> = (0..n).filter(|to| *to != node && !leaders.contains(to)).collect();
+        let others: Vec<usize> =
+            members.into_iter().filter(|to| *to != node && !leaders.contains(to)).collect();
         for (position, to) in others.iter().enumerate() {
             // Whoever got an early copy passes it on: one hop more, on another node's line.
             let relay = if position < GOSSIP_COPIES { node } else { others[position % GOSSIP_COPIES] };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::byzantine::RoleKind;
+pub use crate::plan::{Epochs, PlannedChange};
 use crate::units::{Bandwidth, Between, Micros};
 
 /// Validators of one network, at most: what one thread can carry, far above the protocol's usual sizes.
@@ -42,6 +43,9 @@ pub struct Manifest {
     pub load: Load,
     /// Who misbehaves, and how.
     pub byzantine: Byzantine,
+    /// How the validators change; they do not without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<Epochs>,
     /// What goes wrong, and when.
     pub perturb: Vec<Perturb>,
     /// What is varied: a dotted key and its values; every combination is one run.
@@ -212,6 +216,9 @@ pub struct Perturb {
     pub kind: PerturbKind,
     /// When it begins.
     pub at: Micros,
+    /// `at` counts from the first proposal of a block that ends this epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boundary: Option<u64>,
     /// How long it lasts; to the end when not given.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Micros>,
@@ -319,6 +326,8 @@ pub struct Assertions {
     pub transactions_min: Option<u64>,
     /// Views that timed out, at most.
     pub timeouts_max: Option<u64>,
+    /// Epochs that ended, at least.
+    pub epochs_min: Option<u64>,
     /// Violations of an invariant, at least: for runs that are meant to break.
     pub violations_min: Option<u64>,
     /// Evidence of contradicting signatures, at least.
@@ -339,6 +348,7 @@ impl Default for Manifest {
             params: ParamsPlan::default(),
             load: Load::default(),
             byzantine: Byzantine::default(),
+            epochs: None,
             perturb: Vec::new(),
             sweep: BTreeMap::new(),
             assert: Assertions::default(),
@@ -436,9 +446,9 @@ impl Manifest {
         toml::to_string(self).unwrap_or_default()
     }
 
-    /// Nodes that run honest software under a key of their own: validators and followers.
-    pub const fn nodes(&self) -> usize {
-        self.net.n + self.net.followers
+    /// Nodes that run honest software under a key of their own: validators, candidates and followers.
+    pub fn nodes(&self) -> usize {
+        self.keyed() + self.net.followers
     }
 
     /// Relations between its parts.
@@ -467,7 +477,8 @@ impl Manifest {
             perturb.check(self.nodes()).map_err(|why| format!("perturb {index}: {why}"))?;
         }
         self.check_params()?;
-        crate::byzantine::assign(self).map(|_| ())
+        let faulty: Vec<usize> = crate::byzantine::assign(self)?.into_iter().map(|(node, _)| node).collect();
+        self.check_epochs(&faulty)
     }
 
     fn check_params(&self) -> Result<(), String> {

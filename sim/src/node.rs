@@ -7,15 +7,14 @@ use std::sync::Arc;
 
 use cairn_catchup::{CatchUp, Position};
 use cairn_consensus::{CommittedTip, Input, Recovered, Replica, TimerKind};
-use cairn_journal::{Journal, Owner};
+use cairn_journal::Journal;
 use cairn_mempool::{Limits, Pool};
 use cairn_types::safety::SafetyRecord;
-use cairn_types::{
-    Block, BlockCert, BlockId, Height, SignedTransaction, TimeoutCert, TxId, ValidatorIndex, View, decode,
-};
+use cairn_types::{Block, BlockId, Epoch, Height, SignedTransaction, TxId, View};
 
 use crate::byzantine::Role;
 use crate::disk::Disk;
+use crate::epoch::Part;
 use crate::events::Event;
 use crate::executor::Task;
 use crate::ledger::{Hub, Ledger};
@@ -29,8 +28,8 @@ const SIGNATURES_KNOWN_MAX: usize = 65_536;
 
 /// One node of a run.
 pub(crate) struct Node {
-    /// Its key; `None` for a follower.
-    pub(crate) me: Option<ValidatorIndex>,
+    /// Whose keys it has; `None` for one that never signs.
+    pub(crate) holder: Option<usize>,
     /// Whether the invariants are asked of it.
     pub(crate) honest: bool,
     /// What it does instead of the protocol.
@@ -49,12 +48,22 @@ pub(crate) struct Node {
     pub(crate) disk_full: bool,
     /// Why it does not start any more.
     pub(crate) refuses: Option<String>,
-    /// The highest view its key has signed for, as far as this disk knows.
+    /// The highest view of the epoch in force that its key has signed for, as far as this disk knows.
     pub(crate) signed_view: View,
 }
 
 /// What a crash loses.
 pub(crate) struct Live {
+    /// The epoch that the state has come to, under which messages are looked at.
+    pub(crate) in_force: Part,
+    /// The epoch of the replica, in which it signs. Behind `in_force` until the loop is free.
+    pub(crate) voting: Part,
+    /// The loop is to go on with a replica of the epoch in force.
+    pub(crate) turning: bool,
+    /// The epoch before which nothing is signed: the one that the journal names.
+    pub(crate) silent_until: Option<Epoch>,
+    /// When peers of other epochs were last answered.
+    pub(crate) answered: BTreeMap<usize, u64>,
     pub(crate) replica: Replica,
     pub(crate) journal: Option<Journal>,
     pub(crate) ledger: Ledger,
@@ -111,9 +120,9 @@ impl Carried {
 }
 
 impl Node {
-    pub(crate) fn new(me: Option<ValidatorIndex>) -> Self {
+    pub(crate) fn new(holder: Option<usize>) -> Self {
         Self {
-            me,
+            holder,
             honest: true,
             role: None,
             disk: Disk::new(),
@@ -144,28 +153,45 @@ impl Node {
         now: u64,
     ) -> Result<Micros, String> {
         self.incarnation += 1;
-        let (journal, mut recovered) = match self.me {
-            Some(me) => {
-                let (journal, recovered) = self.open_journal(world, me)?;
-                (Some(journal), recovered)
+        let ledger = Ledger::open(world, &self.disk, hub).map_err(|why| why.to_string())?;
+        let begin = ledger.begin(world).map_err(|why| why.to_string())?;
+        let mut part = Part::of(world, self.holder, begin);
+        let epoch = part.regime.number();
+        let opened = match self.holder.filter(|_| part.me.is_some()) {
+            Some(holder) => Some(self.disk.recover_journal(world, holder)?),
+            None => None,
+        };
+        let mut silent_until = None;
+        let (journal, mut recovered) = match opened {
+            Some((journal, recovered)) if recovered.record.epoch <= epoch => (Some(journal), recovered),
+            Some((_, recovered)) => {
+                silent_until = Some(recovered.record.epoch);
+                part = part.silenced();
+                (None, Recovered::default())
             }
             None => (None, Recovered::default()),
         };
-        let ledger = Ledger::open(world, &self.disk, hub).map_err(|why| why.to_string())?;
         let (tip_id, tip) = ledger.tip(world, &self.disk);
         let position = Position { height: tip.height, id: tip_id };
         recovered.blocks.retain(|block| block.header().height > tip.height);
-        if let Some(certificate) = ledger.newest_certificate(&self.disk).filter(|_| tip.height > Height::ZERO)
-        {
+        let newest =
+            ledger.newest_certificate(&self.disk).filter(|it| it.epoch == epoch && tip.epoch == epoch);
+        if let Some(certificate) = newest.filter(|_| tip.height > Height::ZERO) {
             recovered.commit = Some(CommittedTip { header: tip, certificate });
         }
-        self.signed_view = highest_view(&recovered.record);
+        let of_this_epoch = recovered.record.epoch == epoch;
+        self.signed_view = if of_this_epoch { highest_view(&recovered.record) } else { View::ZERO };
         let signed_before = recovered.record != SafetyRecord::default();
-        let replica = Replica::new(world.config(self.me), recovered).map_err(|fault| fault.to_string())?;
+        let replica = Replica::new(part.config(world.chain), recovered).map_err(|fault| fault.to_string())?;
         let silence_ms = if signed_before { world.params.timeout_base_ms * SILENT_TIMEOUTS } else { 0 };
         let told = (false, replica.high_qc().block());
         debug_assert!(replica.committed().0 == tip_id, "the replica starts from the state's tip");
         self.live = Some(Live {
+            in_force: part.clone(),
+            voting: part,
+            turning: false,
+            silent_until,
+            answered: BTreeMap::new(),
             replica,
             journal,
             ledger,
@@ -189,22 +215,6 @@ impl Node {
             forward_planned: false,
         });
         Ok(Micros::ms(silence_ms))
-    }
-
-    fn open_journal(&mut self, world: &World, me: ValidatorIndex) -> Result<(Journal, Recovered), String> {
-        let address = world.set.get(me).map(|validator| validator.address).unwrap_or_default();
-        let owner = Owner { validator: address, chain: world.chain };
-        let (journal, contents) = self.disk.open_journal(owner).map_err(|fault| fault.to_string())?;
-        let high_qc = contents.high_qc.map(|bytes| decode::<BlockCert>(&bytes)).transpose();
-        let high_tc = contents.high_tc.map(|bytes| decode::<TimeoutCert>(&bytes)).transpose();
-        let recovered = Recovered {
-            record: contents.record,
-            high_qc: high_qc.map_err(|fault| fault.to_string())?,
-            high_tc: high_tc.map_err(|fault| fault.to_string())?.map(Arc::new),
-            commit: None,
-            blocks: contents.bodies,
-        };
-        Ok((journal, recovered))
     }
 
     /// The process is gone.

@@ -8,11 +8,12 @@ use cairn_consensus::Input;
 use cairn_crypto::{Certificate, VerifiedCertificate};
 use cairn_types::certificate::{BallotCert, First, Phase, Second};
 use cairn_types::{
-    Block, BlockCert, BlockId, Carried, CommitCert, Header, Message, Signature, SignedTransaction,
-    TimeoutCert, ValidatorIndex, View,
+    Block, BlockCert, BlockId, Carried, CommitCert, EpochProof, Header, Message, Signature,
+    SignedTransaction, TimeoutCert, ValidatorIndex, View,
 };
 
 use crate::compact::{Compact, Lacking};
+use crate::epoch::Regime;
 use crate::fetch::{Asked, Reply};
 use crate::world::World;
 
@@ -61,18 +62,23 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
-    /// Verifies `message` as every receiver would.
+    /// Verifies `message` as every receiver of its epoch would.
     pub(crate) fn new(world: &World, message: Message, cpu: bool) -> Rc<Self> {
         let (mut inputs, mut fault) = (Vec::new(), None);
-        for certificate in Certificate::of(&message) {
-            match world.verifier.certificate(&world.set, world.root.id(), certificate) {
-                Ok(verified) => inputs.push(input_of(verified)),
-                Err(why) => fault = fault.or(Some(why.to_string())),
+        match world.regime(message.epoch()) {
+            Some(regime) => {
+                for certificate in Certificate::of(&message) {
+                    match world.verifier.certificate(&regime.set, regime.root_id, certificate) {
+                        Ok(verified) => inputs.push(input_of(verified)),
+                        Err(why) => fault = fault.or(Some(why.to_string())),
+                    }
+                }
+                match verify(world, &regime, message.clone()) {
+                    Ok(input) => inputs.extend(input),
+                    Err(why) => fault = fault.or(Some(why)),
+                }
             }
-        }
-        match verify(world, message.clone()) {
-            Ok(input) => inputs.extend(input),
-            Err(why) => fault = fault.or(Some(why)),
+            None => fault = Some("it is of an epoch that has not begun".to_owned()),
         }
         let certificate_bytes = certificate_bytes(&message);
         let bytes = OVERHEAD_BYTES + body_bytes(world, &message) + certificate_bytes;
@@ -86,7 +92,13 @@ impl Sealed {
         let named = |bitmap: usize| 1 + 8 + 8 + 32 + 4 + bitmap as u64 + 32;
         let reference = match (&self.message, cert) {
             // Sent to whoever lacks them: nothing to name them by.
-            (Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_), _) => {
+            (
+                Message::Certificate(_)
+                | Message::TimeoutCert(_)
+                | Message::CommitCert(_)
+                | Message::EpochProof(_),
+                _,
+            ) => {
                 return self.bytes;
             }
             (_, Some(BlockCert::Quorum(it))) => named(it.signers.len()),
@@ -175,7 +187,8 @@ pub(crate) fn block_bytes(world: &World, block: &Block) -> u64 {
 /// Bytes of blocks in a range, with the certificates some of them have.
 pub(crate) fn range_bytes(world: &World, entries: &[Entry]) -> u64 {
     let certificate = |it: &Entry| it.certificate.as_ref().map_or(1, |it| 1 + ballot_cert(it));
-    entries.iter().map(|it| block_bytes(world, &it.block) + certificate(it)).sum()
+    let end = |it: &Entry| it.end.as_ref().map_or(0, |end| epoch_proof(end) + ballot_cert(&end.certificate));
+    entries.iter().map(|it| block_bytes(world, &it.block) + certificate(it) + end(it)).sum()
 }
 
 fn input_of(certificate: VerifiedCertificate) -> Input {
@@ -186,8 +199,8 @@ fn input_of(certificate: VerifiedCertificate) -> Input {
     }
 }
 
-fn verify(world: &World, message: Message) -> Result<Option<Input>, String> {
-    let (verifier, set, root) = (&world.verifier, &*world.set, world.root.id());
+fn verify(world: &World, regime: &Regime, message: Message) -> Result<Option<Input>, String> {
+    let (verifier, set, root) = (&world.verifier, &*regime.set, regime.root_id);
     let outcome = match message {
         Message::Proposal(it) => verifier.proposal(set, root, it).map(Input::Proposal),
         Message::Vote(it) => verifier.vote(set, it).map(Input::Vote),
@@ -211,17 +224,24 @@ fn body_bytes(world: &World, message: &Message) -> u64 {
         Message::Timeout(it) => 1 + 8 + 8 + 8 + 2 + 2 + u64::from(it.tc.is_some()) + SIGNATURE_BYTES,
         Message::Status(_) => 1 + 48,
         Message::Certificate(_) | Message::TimeoutCert(_) | Message::CommitCert(_) => 1,
-        Message::EpochProof(it) => {
-            1 + 4 + it.headers.iter().map(|header| cairn_types::encode(header).len() as u64).sum::<u64>()
-        }
+        Message::EpochProof(it) => 1 + epoch_proof(it),
     }
+}
+
+/// The headers of an epoch's end.
+fn epoch_proof(proof: &EpochProof) -> u64 {
+    4 + proof.headers.iter().map(|header| cairn_types::encode(header).len() as u64).sum::<u64>()
 }
 
 fn certificate_bytes(message: &Message) -> u64 {
     let (cert, tc) = carried(message);
     cert.map_or(0, block_cert)
         + tc.map_or(0, timeout_cert)
-        + if let Message::CommitCert(it) = message { ballot_cert(it) } else { 0 }
+        + match message {
+            Message::CommitCert(it) => ballot_cert(it),
+            Message::EpochProof(it) => ballot_cert(&it.certificate),
+            _ => 0,
+        }
 }
 
 /// The certificates a message carries.

@@ -14,7 +14,8 @@ fn world(signatures: &str) -> World {
 fn messages(world: &World) -> Vec<Message> {
     let block = BlockId::new(Context::Block.hash(b"a block"));
     let (epoch, view) = (world.set.epoch(), View::new(7));
-    let sign = |at: u16, preimage: &[u8]| world.validators[usize::from(at)].sign(preimage);
+    let sign =
+        |at: u16, preimage: &[u8]| world.signer_in(usize::from(at), &world.set).unwrap().1.sign(preimage);
     let cert = |commit: bool| {
         let sign_ballot = |at: u16| {
             let preimage = if commit {

@@ -3,14 +3,33 @@
 
 use std::collections::BTreeMap;
 
-use cairn_types::{CertifiedBlock, Message, ValidatorIndex, View};
+use cairn_types::{CertifiedBlock, Epoch, Header, Message, View};
 
 use crate::byzantine::RoleKind;
+use crate::epoch::Part;
 use crate::network::Network;
 use crate::packet::{Sealed, block_bytes};
 use crate::world::World;
 
-/// A view as it went.
+/// An epoch as it went.
+#[derive(Clone, Debug)]
+pub(crate) struct EpochRow {
+    pub(crate) number: u64,
+    /// When the first honest node began it, and the last so far.
+    pub(crate) began: u64,
+    pub(crate) last_began: u64,
+    pub(crate) joined: u32,
+    /// The height of the block that it starts from.
+    pub(crate) root: u64,
+    /// Its validators, with powers above 1.
+    pub(crate) members: String,
+    /// Carriers that the end of the epoch before needed, at the node that ended it first.
+    pub(crate) carriers: usize,
+    /// Whom evidence put out of the set.
+    pub(crate) convicted: usize,
+}
+
+/// A view as it went. Validators by number of their node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ViewRow {
     pub(crate) leader: u16,
@@ -31,6 +50,7 @@ pub(crate) struct ViewRow {
 #[derive(Clone, Debug)]
 pub(crate) struct BlockRow {
     pub(crate) height: u64,
+    pub(crate) epoch: u64,
     pub(crate) view: u64,
     pub(crate) proposer: u16,
     pub(crate) transactions: u32,
@@ -51,7 +71,12 @@ pub(crate) struct Traffic {
 /// Everything noted in a run.
 pub(crate) struct Record {
     detailed: bool,
-    pub(crate) views: BTreeMap<u64, ViewRow>,
+    /// By epoch and view.
+    pub(crate) views: BTreeMap<(u64, u64), ViewRow>,
+    /// Epochs after the first. Bounded by the epochs of a run.
+    pub(crate) epochs: Vec<EpochRow>,
+    /// Answers to messages of other epochs.
+    pub(crate) across: u64,
     pub(crate) blocks: BTreeMap<u64, BlockRow>,
     /// By sender and kind.
     pub(crate) traffic: BTreeMap<(usize, &'static str), Traffic>,
@@ -66,7 +91,7 @@ pub(crate) struct Record {
     /// Nodes that stopped because their key had signed beyond their journal.
     pub(crate) refused_to_sign: u64,
     pub(crate) timeouts: u64,
-    last_timed_out: View,
+    last_timed_out: (Epoch, View),
 }
 
 impl Record {
@@ -74,6 +99,8 @@ impl Record {
         Self {
             detailed,
             views: BTreeMap::new(),
+            epochs: Vec::new(),
+            across: 0,
             blocks: BTreeMap::new(),
             traffic: BTreeMap::new(),
             roles: Vec::new(),
@@ -84,7 +111,7 @@ impl Record {
             refused: 0,
             refused_to_sign: 0,
             timeouts: 0,
-            last_timed_out: View::ZERO,
+            last_timed_out: (Epoch::ZERO, View::ZERO),
         }
     }
 
@@ -100,24 +127,54 @@ impl Record {
         }
     }
 
-    fn view(&mut self, view: View) -> &mut ViewRow {
-        self.views.entry(view.get()).or_default()
+    fn view(&mut self, (epoch, view): (Epoch, View)) -> &mut ViewRow {
+        self.views.entry((epoch.get(), view.get())).or_default()
     }
 
-    pub(crate) fn entered(&mut self, now: u64, _: usize, view: View, leader: ValidatorIndex) {
+    pub(crate) fn entered(&mut self, now: u64, at: (Epoch, View), leader: usize) {
         if self.detailed {
-            let row = self.view(view);
-            row.leader = leader.0;
+            let row = self.view(at);
+            row.leader = number(leader);
             row.entered.get_or_insert(now);
         }
     }
 
+    /// An epoch began at the first honest node.
+    pub(crate) fn began_epoch(
+        &mut self,
+        now: u64,
+        part: &Part,
+        members: String,
+        carriers: usize,
+        convicted: usize,
+    ) {
+        let (number, root) = (part.regime.number().get(), part.regime.root.height.get());
+        let row =
+            EpochRow { number, began: now, last_began: now, joined: 1, root, members, carriers, convicted };
+        self.epochs.push(row);
+    }
+
+    /// And at another.
+    pub(crate) fn joined_epoch(&mut self, now: u64, epoch: Epoch) {
+        let row = self.epochs.iter_mut().rev().find(|row| row.number == epoch.get());
+        if let Some(row) = row {
+            row.last_began = now;
+            row.joined += 1;
+        }
+    }
+
+    /// Microseconds since the newest epoch began.
+    pub(crate) fn epoch_age(&self, now: u64) -> u64 {
+        now - self.epochs.last().map_or(0, |row| row.began)
+    }
+
     /// A validator said something signed.
-    pub(crate) fn said(&mut self, now: u64, _: usize, sealed: &Sealed) {
+    pub(crate) fn said(&mut self, now: u64, holder: Option<usize>, sealed: &Sealed) {
         if !self.detailed {
             return;
         }
-        let Some((signer, view)) = sealed.signer() else { return };
+        let (Some((_, view)), Some(holder)) = (sealed.signer(), holder) else { return };
+        let (signer, view) = (number(holder), (sealed.message.epoch(), view));
         let row = self.view(view);
         let list = match &sealed.message {
             Message::Proposal(_) => {
@@ -128,18 +185,18 @@ impl Record {
             Message::CommitVote(_) => &mut row.commit_voted,
             _ => &mut row.gave_up,
         };
-        if list.iter().all(|(known, _)| *known != signer.0) {
-            list.push((signer.0, now));
+        if list.iter().all(|(known, _)| *known != signer) {
+            list.push((signer, now));
         }
     }
 
     /// A timeout certificate was formed somewhere.
-    pub(crate) fn timed_out(&mut self, now: u64, view: View) {
-        if view > self.last_timed_out {
-            self.last_timed_out = view;
+    pub(crate) fn timed_out(&mut self, now: u64, epoch: Epoch, view: View) {
+        if (epoch, view) > self.last_timed_out {
+            self.last_timed_out = (epoch, view);
             self.timeouts += 1;
             if self.detailed {
-                self.view(view).timed_out.get_or_insert(now);
+                self.view((epoch, view)).timed_out.get_or_insert(now);
             }
         }
     }
@@ -152,8 +209,9 @@ impl Record {
         let header = certified.block.header();
         let row = self.blocks.entry(header.height.get()).or_insert_with(|| BlockRow {
             height: header.height.get(),
+            epoch: header.epoch.get(),
             view: header.view.get(),
-            proposer: header.proposer.0,
+            proposer: proposer(world, header),
             transactions: header.tx_count,
             bytes: block_bytes(world, &certified.block),
             first_final: now,
@@ -162,6 +220,18 @@ impl Record {
         });
         row.last_final = now;
         row.finals += 1;
-        self.view(header.view).final_at.get_or_insert(now);
+        self.view((header.epoch, header.view)).final_at.get_or_insert(now);
     }
+}
+
+/// A node's number, as rows name it.
+fn number(holder: usize) -> u16 {
+    u16::try_from(holder).unwrap_or(u16::MAX)
+}
+
+/// The node that proposed a block.
+fn proposer(world: &World, header: &Header) -> u16 {
+    let regime = world.regime(header.epoch);
+    let address = regime.and_then(|regime| Some(regime.set.get(header.proposer)?.address));
+    address.and_then(|address| world.holder_of(&address)).map_or(u16::MAX, number)
 }

@@ -16,7 +16,7 @@ fn an_experiment_leaves_tables_plots_a_page_and_the_way_back() {
     for (name, holds) in [
         ("manifest.toml", "seed = 5"),
         ("summary.json", "\"finality_ms\""),
-        ("blocks.csv", "height,view"),
+        ("blocks.csv", "height,epoch,view"),
         ("views.csv", "view,leader"),
         ("tx.csv", "transaction,submitted_ms"),
         ("messages.csv", "v1,,vote,"),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cairn_state::OVERLAYS_MAX;
 use cairn_types::log::TreeHash;
 use cairn_types::tree::root_from_path;
-use cairn_types::{Hash, Height};
+use cairn_types::{Epoch, Hash, Height};
 
 use crate::cluster::Cluster;
 use crate::invariants::{Invariant, Violation};
@@ -40,6 +40,10 @@ pub struct Outcome {
     pub timeouts: u64,
     /// Final transactions.
     pub finals: u64,
+    /// Epochs that ended.
+    pub epochs: u64,
+    /// Validators that evidence put out of the set.
+    pub convicted: u64,
     pub(crate) cluster: Option<Box<Cluster>>,
 }
 
@@ -79,6 +83,8 @@ pub(crate) fn outcome_of(cluster: Cluster, started: Instant) -> Outcome {
         syncs: cluster.record.syncs,
         timeouts: cluster.record.timeouts,
         finals: cluster.clients.finals,
+        epochs: cluster.record.epochs.len() as u64,
+        convicted: cluster.record.epochs.iter().map(|row| row.convicted as u64).sum(),
         cluster: Some(Box::new(cluster)),
     }
 }
@@ -132,6 +138,15 @@ impl Cluster {
         if let Some(id) = stuck {
             let what =
                 format!("transaction {id} is not final {:.1} s after the network could", bound as f64 / 1e6);
+            return self.violate(Invariant::Progress, what);
+        }
+        if let Some(due) = self.change_overdue_since(quiet_since).filter(|due| due + bound < self.now) {
+            let what = format!(
+                "a change of the validators due at {:.1} s is not in force {:.1} s after the network could; {}",
+                due as f64 / 1e6,
+                bound as f64 / 1e6,
+                self.describe()
+            );
             self.violate(Invariant::Progress, what);
         }
     }
@@ -142,12 +157,11 @@ impl Cluster {
         if self.ongoing.active() > 0 || noisy {
             return u64::MAX / 4;
         }
-        let ends = |it: &crate::manifest::Perturb| match (it.lasts, it.every) {
-            (Some(_), Some(_)) => u64::MAX / 4,
-            (lasts, None) => it.at.0 + lasts.unwrap_or_default().0,
-            (None, Some(_)) => u64::MAX / 4,
+        let ends = |(index, it): (usize, &crate::manifest::Perturb)| match it.every {
+            Some(_) => u64::MAX / 4,
+            None => self.ongoing.over_at(index, it),
         };
-        self.manifest.perturb.iter().map(ends).max().unwrap_or_default()
+        self.manifest.perturb.iter().enumerate().map(ends).max().unwrap_or_default()
     }
 
     /// (e): every transaction that was ever final is held, and proofs verify.
@@ -159,6 +173,9 @@ impl Cluster {
             if is_final && !live.ledger.has(&submission.id, height) {
                 return Err(format!("lost transaction {} of height {}", submission.id, submission.height));
             }
+        }
+        if let Some(what) = self.lacks_an_epoch(node) {
+            return Err(what);
         }
         live.ledger.look(|state| {
             let size = state.tip().header.anchors_size;
@@ -172,14 +189,35 @@ impl Cluster {
                 if root.ok() != Some(proof.header.anchors_root) {
                     return Err(format!("gives a proof of record {seq} that does not verify"));
                 }
-                let set = &self.world.set;
+                let regime = self.world.regime(proof.header.epoch);
                 let certificate = std::sync::Arc::new(proof.certificate);
-                let named = certificate.block == proof.header.id();
-                if !named || self.world.verifier.commit_cert(set, certificate).is_err() {
+                let verifies = regime
+                    .is_some_and(|it| self.world.verifier.commit_cert(&it.set, certificate.clone()).is_ok());
+                if certificate.block != proof.header.id() || !verifies {
                     return Err(format!("gives record {seq} a certificate that does not verify"));
                 }
             }
             Ok(())
+        })
+    }
+
+    /// (e): whoever has come to an epoch holds the proofs of all ends before it, and their sets.
+    fn lacks_an_epoch(&self, node: usize) -> Option<String> {
+        let live = self.nodes[node].live.as_ref()?;
+        live.ledger.look(|state| {
+            let mut epoch = Epoch::ZERO;
+            while epoch < state.epoch() {
+                let regime = self.world.regime(epoch)?;
+                let proof = state.epoch_proof(epoch).ok().flatten();
+                let proven =
+                    proof.is_some_and(|it| self.world.verifier.epoch_proof(&regime.set, it.into()).is_ok());
+                let set = state.validators_of(epoch).ok().flatten();
+                if !proven || set.as_deref() != Some(&*regime.set) {
+                    return Some(format!("lost the end of epoch {epoch}, or its validators"));
+                }
+                epoch = epoch.next();
+            }
+            None
         })
     }
 

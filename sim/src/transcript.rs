@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use cairn_consensus::Outgoing;
-use cairn_types::{BlockId, CertifiedBlock, View};
+use cairn_types::{BlockId, CertifiedBlock, Epoch, View};
 
 use crate::cluster::Cluster;
 
@@ -78,14 +78,23 @@ impl Cluster {
     }
 
     /// A node's view, when it is another than before.
-    pub(crate) fn note_view(&mut self, node: usize, before: Option<View>) {
-        let view = self.nodes[node].live.as_ref().map(|live| live.replica.view());
-        if let Some(view) = view.filter(|_| view != before) {
-            let leader = self.world.set.leader(view);
-            self.record.entered(self.now, node, view, leader);
-            self.note(|| format!("{} enters view {view}, led by v{leader}", self.name(node)));
+    pub(crate) fn note_view(&mut self, node: usize, before: Option<(Epoch, View)>) {
+        let Some(live) = self.nodes[node].live.as_ref() else { return };
+        let (epoch, view) = (live.replica.epoch(), live.replica.view());
+        if Some((epoch, view)) == before {
+            return;
         }
+        let set = &live.voting.regime.set;
+        let leader = set.get(set.leader(view)).and_then(|leader| self.world.holder_of(&leader.address));
+        let leader = leader.unwrap_or_default();
+        self.record.entered(self.now, (epoch, view), leader);
+        self.note(|| format!("{} enters view {view}{}, led by v{leader}", self.name(node), of_epoch(epoch)));
     }
+}
+
+/// The epoch, where there are several.
+fn of_epoch(epoch: Epoch) -> String {
+    if epoch == Epoch::ZERO { String::new() } else { format!(" of epoch {epoch}") }
 }
 
 fn sentence(outgoing: &Outgoing) -> String {

@@ -2,17 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_consensus::{Config, Outgoing};
+use cairn_consensus::Outgoing;
 use cairn_crypto::{TransactionFault, Verifier};
-use cairn_state::{MemoryStorage, State};
+use cairn_state::{EpochBegin, MemoryStorage, State};
 use cairn_types::genesis::{Admission, GENESIS_VERSION};
 use cairn_types::{
-    AuthenticatedTx, ChainId, Genesis, Header, Height, Message, Params, PublicKey, Signature,
+    Address, AuthenticatedTx, ChainId, Epoch, Genesis, Header, Height, Message, Params, PublicKey, Signature,
     SignedTransaction, Validator, ValidatorIndex, ValidatorSet, Verified, encode,
 };
 
+use crate::epoch::{Part, Regime};
 use crate::keys::{Signer, signers};
 use crate::manifest::{Manifest, ParamsPlan, Signatures};
 
@@ -31,11 +33,30 @@ pub(crate) struct World {
     pub(crate) root: Header,
     pub(crate) verifier: Verifier,
     pub(crate) signatures: Signatures,
-    /// In the set's order.
-    pub(crate) validators: Vec<Signer>,
+    /// The first validators in their set's order, then the candidates: by number of their node.
+    pub(crate) holders: Vec<Holder>,
+    /// The first epoch.
+    pub(crate) first: Rc<Regime>,
+    /// Every epoch that has begun at an honest node, as the first of them saw it.
+    regimes: RefCell<Vec<Rc<Regime>>>,
     pub(crate) clients: Vec<Signer>,
     /// Verdicts shared by all nodes: the same bytes verify the same everywhere.
     authenticated: RefCell<Authenticated>,
+}
+
+/// Whoever is or may become a validator.
+pub(crate) struct Holder {
+    /// Its first key's.
+    pub(crate) address: Address,
+    /// The keys it signs with, in turn: the second one only where validators change.
+    keys: Vec<Signer>,
+}
+
+impl Holder {
+    /// The key that it joins with.
+    pub(crate) fn first(&self) -> &PublicKey {
+        self.keys[0].public()
+    }
 }
 
 /// The defaults, with what the plan changes.
@@ -55,16 +76,32 @@ pub(crate) fn params(plan: &ParamsPlan) -> Params {
     }
 }
 
+/// The clients, and everybody who may sign with which keys, the first validators in their set's order. Keys are numbered so
+/// that a network without changes has those it would have had without this.
+fn keys(manifest: &Manifest) -> Result<(Vec<Signer>, Vec<Holder>), String> {
+    let (n, clients, keyed) = (manifest.net.n, manifest.load.clients as usize, manifest.keyed());
+    let rotated = if manifest.epochs.is_some() { keyed } else { 0 };
+    let mut validators = signers(keyed + clients + rotated, manifest.signatures)?;
+    let mut clients = validators.split_off(n);
+    let mut candidates = clients.split_off(manifest.load.clients as usize);
+    let mut second = candidates.split_off(keyed - n);
+    validators.sort_by_key(|signer| signer.public().address());
+    let all = validators.into_iter().chain(candidates);
+    let holder = |first: Signer| Holder {
+        address: first.public().address(),
+        keys: std::iter::once(first).chain(second.pop()).collect(),
+    };
+    let holders = all.map(holder).collect();
+    Ok((clients, holders))
+}
+
 impl World {
     /// The world of this manifest.
     ///
     /// # Errors
     /// When its parameters make no genesis.
     pub(crate) fn new(manifest: &Manifest) -> Result<Self, String> {
-        let n = manifest.net.n;
-        let mut validators = signers(n + manifest.load.clients as usize, manifest.signatures)?;
-        let clients = validators.split_off(n);
-        validators.sort_by_key(|signer| signer.public().address());
+        let (clients, holders) = keys(manifest)?;
         let params = params(&manifest.params);
         let genesis = Genesis {
             version: GENESIS_VERSION,
@@ -72,13 +109,10 @@ impl World {
             time_ms: START_MS - 1,
             params,
             admission: Admission::Open,
-            validators: validators
+            validators: holders
                 .iter()
-                .map(|signer| Validator {
-                    address: signer.public().address(),
-                    key: signer.public().clone(),
-                    power: 1,
-                })
+                .take(manifest.net.n)
+                .map(|holder| Validator { address: holder.address, key: holder.first().clone(), power: 1 })
                 .collect(),
         };
         let set = Arc::new(genesis.validator_set().map_err(|fault| fault.to_string())?);
@@ -91,6 +125,14 @@ impl World {
             Signatures::Mock => Verifier::simulated(chain),
             Signatures::Real => Verifier::new(chain),
         };
+        let first = Rc::new(Regime {
+            set: Arc::clone(&set),
+            set_digest: set.digest(),
+            previous: None,
+            params,
+            root: root.clone(),
+            root_id: root.id(),
+        });
         Ok(Self {
             chain,
             genesis,
@@ -99,21 +141,67 @@ impl World {
             root,
             verifier,
             signatures: manifest.signatures,
-            validators,
+            holders,
+            regimes: RefCell::new(vec![Rc::clone(&first)]),
+            first,
             clients,
             authenticated: RefCell::default(),
         })
     }
 
-    /// The replica's configuration of this validator, or of a follower.
-    pub(crate) fn config(&self, me: Option<ValidatorIndex>) -> Config {
-        let (set, root) = (Arc::clone(&self.set), self.root.clone());
-        Config { chain: self.chain, set, me, params: self.params, root, root_is_carried: false }
+    /// The first epoch as a state that was just made gives it.
+    pub(crate) fn genesis_begin(&self) -> EpochBegin {
+        EpochBegin {
+            set: Arc::clone(&self.set),
+            previous: None,
+            params: self.params,
+            protocol: self.root.version,
+            root: self.root.clone(),
+            root_is_carried: false,
+        }
     }
 
-    /// The finished message of this validator; followers sign nothing.
-    pub(crate) fn seal(&self, me: Option<ValidatorIndex>, outgoing: Outgoing) -> Message {
-        let signer = me.and_then(|me| self.validators.get(usize::from(me.0)));
+    /// An epoch that has begun at an honest node.
+    pub(crate) fn regime(&self, epoch: Epoch) -> Option<Rc<Regime>> {
+        let at = usize::try_from(epoch.get()).ok()?;
+        self.regimes.borrow().get(at).cloned()
+    }
+
+    /// The newest epoch that has begun at an honest node.
+    pub(crate) fn newest(&self) -> Rc<Regime> {
+        self.regimes.borrow().last().map_or_else(|| Rc::clone(&self.first), Rc::clone)
+    }
+
+    /// The next epoch has begun at the first honest node.
+    pub(crate) fn begin(&self, regime: Rc<Regime>) {
+        self.regimes.borrow_mut().push(regime);
+    }
+
+    /// Whose address this is.
+    pub(crate) fn holder_of(&self, address: &Address) -> Option<usize> {
+        self.holders.iter().position(|holder| holder.address == *address)
+    }
+
+    /// The one of a holder's keys that a set names, and its position.
+    pub(crate) fn signer_in(&self, holder: usize, set: &ValidatorSet) -> Option<(ValidatorIndex, Signer)> {
+        let holder = &self.holders[holder];
+        let index = set.index_of(&holder.address)?;
+        let named = &set.get(index)?.key;
+        holder.keys.iter().find(|key| key.public() == named).map(|key| (index, key.clone()))
+    }
+
+    /// The key after the one that a set names: each holder has two.
+    pub(crate) fn next_key(&self, holder: usize, set: &ValidatorSet) -> PublicKey {
+        let named = self.signer_in(holder, set).map(|(_, key)| key.public().clone());
+        let keys = &self.holders[holder].keys;
+        let other = keys.iter().map(Signer::public).find(|key| Some(*key) != named.as_ref());
+        other.unwrap_or_else(|| keys[0].public()).clone()
+    }
+
+    /// The finished message of whoever has this part in an epoch; followers sign nothing.
+    pub(crate) fn seal(&self, part: Option<&Part>, outgoing: Outgoing) -> Message {
+        let me = part.and_then(|part| part.me);
+        let signer = part.and_then(Part::signer);
         outgoing.seal(self.chain, me.unwrap_or_default(), |preimage| {
             signer.map_or_else(Signature::empty, |signer| signer.sign(preimage))
         })

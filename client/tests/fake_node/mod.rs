@@ -1,5 +1,7 @@
 //! A node over HTTP with a chain of its own making, that does as it is told.
 
+pub(crate) mod epochs;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
@@ -128,6 +130,7 @@ fn leaves(records: &[Record]) -> Vec<Hash> {
 
 struct Inner {
     chain: Chain,
+    epochs: epochs::Epochs,
     orders: VecDeque<Act>,
     calls: Vec<(String, Value)>,
     transactions: Vec<SignedTransaction>,
@@ -146,6 +149,7 @@ impl FakeNode {
     /// Starts one that carries out `orders`, one per call, and is honest from then on.
     pub(crate) async fn start(chain: &Chain, orders: impl IntoIterator<Item = Act>) -> Self {
         let inner = Inner {
+            epochs: epochs::Epochs::of(chain),
             chain: chain.clone(),
             orders: orders.into_iter().collect(),
             calls: Vec::new(),
@@ -261,6 +265,8 @@ impl Inner {
                     json!({ "state": "final", "height": 5, "proofs": proofs, "transaction": { "tx_b64": STANDARD.encode(encode(signed)) } }),
                 )
             }
+            "chain_trust" => Ok(self.epochs.trust(params, act)),
+            "validator_list" => Ok(self.epochs.list(params, act)),
             "identity_get" => self.identity(params).ok_or_else(not_found),
             other => Err(error(-32601, "method_not_found", false, json!({ "method": other }))),
         }

@@ -1,8 +1,10 @@
 //! What a crash leaves, and what comes of it.
 
+use std::sync::Arc;
+
 use cairn_consensus::{CommittedTip, Input, RecoverFault, Recovered, Replica, TimerKind, named_certificates};
 use cairn_types::safety::SafetyRecord;
-use cairn_types::{Hash, ValidatorIndex, View};
+use cairn_types::{Block, Hash, ValidatorIndex, View};
 
 use super::bench::{Bench, certificate, commit_cert, proposal, timeout_cert, valid};
 use crate::cluster::node::Disk;
@@ -38,6 +40,25 @@ fn a_proposal_is_repeated_after_a_restart_and_no_second_block_is_built() {
     let whole = proposal(world.proposal(&a, world.root_cert(), None));
     bench.give(whole).expect("our own comes back");
     assert!(bench.replica.proposal_for(&a.id()).is_some(), "and can be served");
+}
+
+#[test]
+fn another_body_under_the_header_of_a_block_held_is_neither_logged_nor_passed_on() {
+    let mut bench = Bench::new(3);
+    let world = bench.world.clone();
+    let a = world.child(&world.root, 0, 1, &[1]);
+    bench.name(&a);
+    let hollow = Arc::new(Block::new(a.header().clone(), Vec::new()));
+    assert_eq!(hollow.id(), a.id());
+    // Its block was logged, and the power went before the record could say that it was voted for.
+    bench.disk.bodies.push(a.clone());
+    let mut bench = bench.restart();
+    bench.give(Input::Start).expect("starts");
+    bench.give(proposal(world.proposal(&hollow, world.root_cert(), None))).expect("its header is good");
+    bench.give(valid(&a)).expect("checked");
+    assert_eq!(bench.replica.record().last_voted, Some((View::new(1), a.id())));
+    assert!(bench.disk.bodies.iter().all(|body| body.matches_tx_root()));
+    assert!(bench.replica.proposal_for(&a.id()).is_some_and(|held| held.block.matches_tx_root()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `cairn receipt`: receipts fetched, taken together and apart, made fresh, and written for other tools.
 
 mod bundle;
+mod chain;
 mod consistency;
 mod cut;
 mod export;
@@ -44,6 +45,8 @@ pub(crate) enum ReceiptVerb {
     Consistency(consistency::ConsistencyArgs),
     /// Write a receipt in another world's format
     Export(export::ExportArgs),
+    /// Verify a proof and those before it along `previous`
+    Chain(chain::ChainArgs),
     /// Ask an RFC 3161 authority for the time, and take its answer in
     Timestamp(timestamp::TimestampArgs),
 }
@@ -117,6 +120,7 @@ pub(crate) fn run(common: &Common, verb: &ReceiptVerb) -> anyhow::Result<Exit> {
         ReceiptVerb::Cut(args) => cut::run(common, args),
         ReceiptVerb::Consistency(args) => consistency::run(common, args),
         ReceiptVerb::Export(args) => export::run(common, args),
+        ReceiptVerb::Chain(args) => chain::run(common, args),
         ReceiptVerb::Timestamp(args) => timestamp::run(common, args),
     }
 }

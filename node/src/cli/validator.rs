@@ -33,11 +33,8 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 /// What to do about validators.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ValidatorVerb {
-    /// The validators that sign the next block
-    List {
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    /// The validators that sign the next block, or signed an earlier one
+    List(ListArgs),
     /// The open motions, with who approved them
     Motions {
         #[command(flatten)]
@@ -49,6 +46,19 @@ pub(crate) enum ValidatorVerb {
     Approve(MotionArgs),
     /// Take a motion of one's own back
     Withdraw(MotionArgs),
+}
+
+/// `cairn validator list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Of this block: a height, or a block id [default: the next]
+    #[arg(long, value_name = "BLOCK")]
+    at: Option<String>,
+    /// Of the last block not after this time, RFC 3339 or Unix ms
+    #[arg(long, value_name = "TIME", conflicts_with = "at")]
+    at_time: Option<String>,
+    #[command(flatten)]
+    node: NodeArgs,
 }
 
 /// Who signs, and which node is asked.
@@ -113,7 +123,7 @@ pub(crate) struct MotionArgs {
 
 pub(crate) fn run(common: &Common, verb: &ValidatorVerb) -> anyhow::Result<Exit> {
     match verb {
-        ValidatorVerb::List { node } => list(common, node),
+        ValidatorVerb::List(args) => list(common, args),
         ValidatorVerb::Motions { node } => motions(common, node),
         ValidatorVerb::Propose(args) => propose(common, args),
         ValidatorVerb::Approve(args) => {
@@ -127,15 +137,19 @@ pub(crate) fn run(common: &Common, verb: &ValidatorVerb) -> anyhow::Result<Exit>
     }
 }
 
-fn list(common: &Common, node: &NodeArgs) -> anyhow::Result<Exit> {
-    let url = node.url(common)?;
-    let answer = block_on(async { Ok(call(&url, "validator_list", json!({})).await?) })?;
+fn list(common: &Common, args: &ListArgs) -> anyhow::Result<Exit> {
+    let url = args.node.url(common)?;
+    let params = json!({ "at": args.at, "at_time": args.at_time });
+    let answer = block_on(async { Ok(call(&url, "validator_list", params).await?) })?;
     let row = |item: &Value| {
         ["index", "address", "scheme", "power", "proposed", "missed"].map(|name| text(&item[name])).to_vec()
     };
     let items = answer["items"].as_array().cloned().unwrap_or_default();
     let rows = items.iter().map(row).collect();
-    let head = format!("epoch {}, total power {}", answer["epoch"], answer["total_power"]);
+    let head = format!(
+        "block {}, epoch {}, total power {}",
+        answer["height"], answer["epoch"], answer["total_power"]
+    );
     let body = table(&["#", "address", "scheme", "power", "proposed", "missed"], rows);
     common.output().show(&format!("{head}\n{body}"), &answer);
     Ok(Exit::Yes)

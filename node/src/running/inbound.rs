@@ -247,7 +247,9 @@ fn verify(
         Message::Proposal(proposal) => {
             let verified = verifier.proposal(set, root, proposal)?;
             let id = verified.block.id();
-            if !context.recent.lock().contains(&id) {
+            // The leader's signature covers the header alone: another body is neither kept nor served.
+            let known = context.recent.lock().contains(&id);
+            if !known && verified.block.matches_tx_root() {
                 context.recent.lock().put(id, Found::Proposal(Arc::new((*verified).clone())));
             }
             Some(Input::Proposal(verified))

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cairn_client::{BlockRef, When};
 use cairn_crypto::{KeyPair, Keystore};
 use cairn_testnet::rehearsal::Point;
 use cairn_testnet::{LocalNetwork, Rehearsal, process};
 use cairn_types::evidence::Pair;
 use cairn_types::signing::{Tag, block_preimage};
 use cairn_types::{
-    BlockId, Conflict, Epoch, Evidence, Hash, KeyRef, Payload, Scheme, SignedTransaction, Transaction,
-    ValidatorIndex, View, encode,
+    BlockId, Conflict, Epoch, Evidence, Hash, Height, KeyRef, Payload, Scheme, SignedTransaction,
+    Transaction, ValidatorIndex, View, encode,
 };
 use serde_json::{Value, json};
 
@@ -112,6 +113,29 @@ pub(crate) fn address_of(key: &Path) -> String {
     Keystore::load(key).expect("a keystore").address().to_string()
 }
 
+/// The validators of then and now, by height and by time, from the node, the command line and the client, which
+/// verifies them.
+async fn five_now_and_four_before(cluster: &Cluster) {
+    let (url, genesis) = (cluster.api(1).url().to_owned(), cluster.network.layout().genesis());
+    let header = cluster.api(1).call("chain_header", json!({ "at": 1 })).await.expect("a header");
+    let time_ms = header["time_ms"].as_u64().expect("a time");
+    let time = jiff::Timestamp::from_millisecond(time_ms as i64 + 1).expect("a time").to_string();
+    let genesis = cairn_genesis::load(&genesis).expect("the genesis");
+    let client = cairn_client::Client::connect(&url).unwrap().with_genesis(genesis).unwrap();
+    let at_one = BlockRef::Height(Height::new(1));
+    for (arguments, when, validators) in [
+        (vec![], When::default(), 5),
+        (vec!["--at", "1"], When::from(at_one), 4),
+        (vec!["--at-time", &time], When::Time(time_ms + 1), 4),
+    ] {
+        let shown = cairn(&[&["validator", "list", "--url", &url], &arguments[..]].concat());
+        assert_eq!(shown["items"].as_array().map(Vec::len), Some(validators), "{arguments:?}: {shown}");
+        let signers = client.validators(when).await.expect("they verify");
+        assert_eq!(signers.set.count(), validators);
+        assert_eq!(shown["digest"], json!(signers.set.digest().to_string()));
+    }
+}
+
 #[tokio::test]
 async fn a_fifth_validator_joins_a_running_network_votes_serves_receipts_and_leaves() {
     let mut cluster = Cluster::start(4).await;
@@ -121,6 +145,7 @@ async fn a_fifth_validator_joins_a_running_network_votes_serves_receipts_and_lea
     enact(&cluster.network, &[(0, None), (1, None), (2, None)], &["--join", path(&key)]);
     epoch_reaches(&cluster, &[0, 1, 2, 3, fifth], 1).await;
     assert_eq!(set_of(&cluster, fifth).await.len(), 5);
+    five_now_and_four_before(&cluster).await;
 
     // Four of five are needed: without the first, the fifth one's vote is.
     cluster.network.kill_node(0).unwrap();

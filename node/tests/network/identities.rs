@@ -257,6 +257,13 @@ async fn logins_chains_and_statements() {
     assert_eq!((&broken["valid"], &broken["links"][0]["ok"]), (&json!(false), &json!(false)), "{broken}");
     let named = format!("proof {} is not anchored", ProofId::ZERO);
     assert_eq!((&broken["links"][0]["problem"], &broken["complete"]), (&json!(named), &json!(false)));
+    let (code, whole) = scene.cairn(&["receipt", "chain", second.as_str().unwrap()]);
+    assert_eq!((code, &whole["whole"]), (0, &json!(true)), "{whole}");
+    let ids: Vec<_> = whole["items"].as_array().unwrap().iter().map(|item| &item["proof_id"]).collect();
+    assert_eq!(ids, [&second, &first]);
+    let (code, torn) = scene.cairn(&["receipt", "chain", orphan.as_str().unwrap()]);
+    let named = format!("proof {} is continued, but is not anchored", ProofId::ZERO);
+    assert_eq!((code, &torn["broken"], &torn["complete"]), (1, &json!(named), &json!(false)), "{torn}");
     let got = api.call("proof_get", json!({ "proof_id": first })).await.unwrap();
     assert_eq!((&got["revoked"], &got["statements"][0]["proof_id"]), (&json!(true), &revocation));
     let height = got["height"].as_u64().unwrap();

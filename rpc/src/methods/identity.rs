@@ -228,7 +228,7 @@ fn page_json<T>(page: &PageOf<T>, show: impl Fn(&T) -> Value) -> Value {
 pub(super) struct Then {
     /// `None` for the latest.
     pub(super) height: Option<Height>,
-    block: (Height, u64),
+    pub(super) block: (Height, u64),
 }
 
 /// Reads `at` and `at_time`.

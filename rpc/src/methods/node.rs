@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::identity::{Then, moment};
 use crate::args::{Args, BlockRef};
 use crate::backend::{Motions, PeerInfo, ValidatorsAt};
 use crate::calls;
@@ -48,8 +49,16 @@ pub(crate) const METHODS: &[Method] = &[
     Method {
         name: "validator_list",
         doc: "The validators that sign a block, in address order, with what they did. For the latest block: those that sign the next.",
-        params: &[opt("at", Shape::At, "the block; latest when left out")],
+        params: &[
+            opt("at", Shape::At, "the block; latest when left out"),
+            opt(
+                "at_time",
+                Shape::Text,
+                "in place of `at`: the last block not after this time, RFC 3339 or Unix ms",
+            ),
+        ],
         result: Shape::Object(&[
+            req("height", Shape::Int, "the block they sign; for the latest, the one to come"),
             req("epoch", Shape::Int, "the set's epoch"),
             req("digest", Shape::Id, "what headers call it"),
             req("total_power", Shape::Int, "the sum of all power"),
@@ -157,8 +166,10 @@ fn validator_items(found: &ValidatorsAt) -> Vec<Value> {
 }
 
 async fn validators(cx: Arc<Context>, mut args: Args) -> Result<Value, Fault> {
-    let found = validators_at(&cx, args.block_ref("at")?).await?;
+    let Then { height, block: (signed, _) } = moment(&cx, &mut args).await?;
+    let found = validators_at(&cx, height.map_or(BlockRef::Latest, BlockRef::Height)).await?;
     Ok(json!({
+        "height": signed.get(),
         "epoch": found.set.epoch().get(),
         "digest": found.set.digest().to_string(),
         "total_power": found.set.total_power(),

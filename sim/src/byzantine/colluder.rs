@@ -48,10 +48,7 @@ impl Role for Colluder {
         let view = block.header().view;
         let mut sendings = Vec::new();
         for node in to {
-            let accomplice = seat
-                .accomplices
-                .iter()
-                .any(|it| usize::from(it.0) == *node && *node < seat.world.set.count());
+            let accomplice = seat.accomplices.contains(node);
             let node_slice = std::slice::from_ref(node);
             if accomplice || node % 2 == 0 {
                 sendings.extend(pass(node_slice, message));
@@ -67,7 +64,7 @@ impl Role for Colluder {
 
     fn hears(&mut self, seat: &mut Seat<'_>, message: &Rc<Sealed>) -> Vec<Sending> {
         let Message::Proposal(it) = &message.message else { return Vec::new() };
-        let by_accomplice = seat.accomplices.contains(&it.block.header().proposer);
+        let by_accomplice = seat.is_accomplice(it.block.header().proposer);
         if by_accomplice { self.votes(seat, it.block.header().view, it.block.id()) } else { Vec::new() }
     }
 }

@@ -55,7 +55,7 @@ fn invented(view: View) -> BlockId {
 /// "Signatures" of a quorum, all made with its own key; or of itself alone.
 fn forged<P: Phase>(seat: &Seat<'_>, view: View, block: BlockId, alone: bool) -> BallotCert<P> {
     let own = seat.ballot::<P>(view, block).signature;
-    let count = seat.world.set.count();
+    let count = seat.regime.set.count();
     let named: Vec<(ValidatorIndex, Signature)> = seat
         .world
         .set
@@ -63,22 +63,22 @@ fn forged<P: Phase>(seat: &Seat<'_>, view: View, block: BlockId, alone: bool) ->
         .filter(|(index, _)| !alone || *index == seat.me)
         .map(|(index, _)| (index, own.clone()))
         .collect();
-    BallotCert::new(seat.world.set.epoch(), view, block, count, named)
+    BallotCert::new(seat.regime.set.epoch(), view, block, count, named)
 }
 
 fn timeouts(seat: &Seat<'_>, view: View) -> TimeoutCert {
-    let epoch = seat.world.set.epoch();
-    let high_qc = BlockCert::Root { epoch, block: seat.world.root.id() };
+    let epoch = seat.regime.set.epoch();
+    let high_qc = BlockCert::Root { epoch, block: seat.regime.root_id };
     let preimage = cairn_types::signing::timeout_preimage(seat.world.chain, epoch, view, View::ZERO);
     let signature = seat.sign(&preimage);
     let entry =
         |(validator, _)| TimeoutEntry { validator, high_qc_view: View::ZERO, signature: signature.clone() };
-    TimeoutCert { epoch, view, entries: seat.world.set.indexed().map(entry).collect(), high_qc }
+    TimeoutCert { epoch, view, entries: seat.regime.set.indexed().map(entry).collect(), high_qc }
 }
 
 /// A timeout of its own that carries a forged certificate.
 fn resting_on_forgery(seat: &Seat<'_>, view: View, certified: View, block: BlockId) -> Message {
-    let epoch = seat.world.set.epoch();
+    let epoch = seat.regime.set.epoch();
     let preimage = cairn_types::signing::timeout_preimage(seat.world.chain, epoch, view, certified);
     Message::Timeout(Timeout {
         epoch,

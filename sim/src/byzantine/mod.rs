@@ -27,7 +27,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
+use crate::epoch::Regime;
 use crate::events::Event;
+use crate::keys::Signer;
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, Which};
 use crate::packet::{Packet, Sealed};
@@ -105,6 +107,9 @@ impl RoleKind {
 /// What a role sees and signs with.
 pub(crate) struct Seat<'a> {
     pub(crate) world: &'a World,
+    /// The epoch it is in.
+    pub(crate) regime: &'a Regime,
+    signer: &'a Signer,
     pub(crate) rng: &'a mut ChaCha8Rng,
     pub(crate) me: ValidatorIndex,
     /// The honest software's view.
@@ -112,8 +117,8 @@ pub(crate) struct Seat<'a> {
     pub(crate) ledger: Option<&'a Ledger>,
     /// All nodes but its own that are validators.
     pub(crate) others: &'a [usize],
-    /// Validators of its own kind.
-    pub(crate) accomplices: &'a [ValidatorIndex],
+    /// Nodes of its own kind.
+    pub(crate) accomplices: &'a [usize],
     cpu: bool,
 }
 
@@ -184,15 +189,23 @@ impl Seat<'_> {
     }
 
     pub(crate) fn sign(&self, preimage: &[u8]) -> Signature {
-        self.world.validators[usize::from(self.me.0)].sign(preimage)
+        self.signer.sign(preimage)
     }
 
     /// A vote of its own.
     pub(crate) fn ballot<P: Phase>(&self, view: View, block: BlockId) -> Ballot<P> {
-        let epoch = self.world.set.epoch();
+        let epoch = self.regime.number();
         let unsigned = Ballot::<P>::new(epoch, view, block, self.me, Signature::empty());
         let signature = self.sign(&unsigned.preimage(self.world.chain));
         Ballot::new(epoch, view, block, self.me, signature)
+    }
+
+    /// Whether validator `index` is of its own kind.
+    pub(crate) fn is_accomplice(&self, index: ValidatorIndex) -> bool {
+        let address = self.regime.set.get(index).map(|validator| validator.address);
+        self.accomplices
+            .iter()
+            .any(|node| self.world.holders.get(*node).is_some_and(|holder| Some(holder.address) == address))
     }
 
     /// A proposal of `block` with everything else as in `message`, signed anew.
@@ -275,7 +288,10 @@ impl Cluster {
     }
 
     fn nodes_of_key_of(&self, node: usize) -> Vec<usize> {
-        self.nodes[node].me.map_or_else(Vec::new, |me| self.nodes_of(me))
+        let holder = self.nodes[node].holder;
+        (0..self.nodes.len())
+            .filter(|other| holder.is_some() && self.nodes[*other].holder == holder)
+            .collect()
     }
 
     /// Lets a node's role look at something with everything it may use.
@@ -284,18 +300,24 @@ impl Cluster {
         node: usize,
         look: impl FnOnce(&mut dyn Role, &mut Seat<'_>) -> T,
     ) -> Option<T> {
+        let part = self.nodes[node].live.as_ref().map(|live| live.voting.clone())?;
+        let (me, signer) = part.me.zip(part.signer())?; // outside of the set its word counts for nothing
         let mut role = self.nodes[node].role.take()?;
-        let me = self.nodes[node].me;
+        let holder = self.nodes[node].holder;
         let others: Vec<usize> = (0..self.nodes.len())
-            .filter(|other| *other != node && self.nodes[*other].me.is_some() && self.nodes[*other].me != me)
+            .filter(|other| {
+                *other != node && self.nodes[*other].holder != holder && self.admits(node, *other)
+            })
             .collect();
-        let accomplices: Vec<ValidatorIndex> =
-            self.nodes.iter().filter(|other| !other.honest).filter_map(|other| other.me).collect();
+        let accomplices: Vec<usize> =
+            (0..self.nodes.len()).filter(|other| !self.nodes[*other].honest).collect();
         let live = self.nodes[node].live.as_ref();
         let mut seat = Seat {
             world: &self.world,
+            regime: &part.regime,
+            signer,
             rng: &mut self.rng,
-            me: me.unwrap_or_default(),
+            me,
             view: live.map_or(View::ZERO, |live| live.replica.view()),
             ledger: live.map(|live| &live.ledger),
             others: &others,
@@ -351,8 +373,12 @@ impl Cluster {
 
     /// A role's own turn.
     pub(crate) fn misbehave(&mut self, node: usize) {
-        let said = self.with_role(node, |role, seat| (role.speaks(seat), role.deed(seat), role.every()));
-        let Some((sendings, deed, every)) = said else { return };
+        let every = self.nodes[node].role.as_ref().and_then(|role| role.every());
+        if let Some(every) = every {
+            self.plan(self.now + every, Event::Misbehave { node });
+        }
+        let said = self.with_role(node, |role, seat| (role.speaks(seat), role.deed(seat)));
+        let Some((sendings, deed)) = said else { return };
         if self.nodes[node].live.is_some() {
             self.send_all(node, sendings);
         }
@@ -367,9 +393,6 @@ impl Cluster {
                     self.start(node);
                 }
             }
-        }
-        if let Some(every) = every {
-            self.plan(self.now + every, Event::Misbehave { node });
         }
     }
 

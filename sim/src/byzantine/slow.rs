@@ -17,7 +17,7 @@ pub(super) struct Slow;
 
 impl Role for Slow {
     fn sends(&mut self, seat: &mut Seat<'_>, to: &[usize], message: &Rc<Sealed>) -> Vec<Sending> {
-        let most = TIMEOUTS_MAX * seat.world.params.timeout_base_ms * 1_000;
+        let most = TIMEOUTS_MAX * seat.regime.params.timeout_base_ms * 1_000;
         to.iter()
             .map(|to| Sending { to: *to, sealed: Rc::clone(message), after: seat.rng.random_range(1..=most) })
             .collect()

@@ -25,6 +25,7 @@ pub(crate) fn missed(manifest: &Manifest, outcome: &Outcome, figures: &Figures) 
     let least = [
         ("blocks_min", assert.blocks_min, outcome.height),
         ("transactions_min", assert.transactions_min, outcome.finals),
+        ("epochs_min", assert.epochs_min, outcome.epochs),
         ("accusations_min", assert.accusations_min, outcome.accusations),
         ("violations_min", assert.violations_min, u64::from(outcome.violation.is_some())),
     ];

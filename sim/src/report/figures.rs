@@ -97,6 +97,8 @@ impl Figures {
             "timed_out_views": outcome.timeouts,
             "crashes": outcome.crashes,
             "accusations": outcome.accusations,
+            "epochs": outcome.epochs,
+            "convicted": outcome.convicted,
             "bytes_per_validator_and_view": self.bytes_per_view,
             "consensus_bytes_per_validator_and_view": self.consensus_bytes_per_view,
             "signatures_verified_per_validator_and_view": self.verified_per_view,
@@ -111,8 +113,12 @@ impl Figures {
     /// One line for a terminal.
     pub(crate) fn line(&self, name: &str, outcome: &Outcome) -> String {
         let ms = |time: Option<u64>| time.map_or("-".into(), |us| format!("{:.0} ms", us as f64 / 1e3));
+        let epochs = match outcome.epochs {
+            0 => String::new(),
+            count => format!("{count} epochs ended, {} convicted, ", outcome.convicted),
+        };
         format!(
-            "{name}: {} blocks, {} of {} transactions final, finality p50 {} p95 {} p99 {}, {} views timed out; {:.1} s simulated in {:.1} s; event hash {:.16}",
+            "{name}: {epochs}{} blocks, {} of {} transactions final, finality p50 {} p95 {} p99 {}, {} views timed out; {:.1} s simulated in {:.1} s; event hash {:.16}",
             outcome.height,
             outcome.finals,
             self.submitted,

@@ -138,6 +138,9 @@ fn write(run: &Run, transcript: &str, command: &str) -> Result<()> {
     if let Some(cluster) = &run.outcome.cluster {
         put("blocks.csv", tables::blocks(cluster))?;
         put("views.csv", tables::views(cluster))?;
+        if run.manifest.epochs.is_some() {
+            put("epochs.csv", tables::epochs(cluster))?;
+        }
         put("tx.csv", tables::transactions(cluster))?;
         put("messages.csv", tables::messages(cluster))?;
         let (finality, views) =

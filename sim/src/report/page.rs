@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::Run;
+use super::assertions::ms;
 use super::plots::escape;
 
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#111}\
@@ -34,6 +35,7 @@ pub(super) fn one(run: &Run, plots: &[String], command: &str) -> String {
     text.push_str("<h2>Figures</h2>\n<table>\n");
     rows(&mut text, "", &run.figures.json(&run.outcome));
     text.push_str("</table>\n");
+    epochs(&mut text, run);
     let _ = writeln!(
         text,
         "<h2>Again</h2>\n<pre>{}</pre>\n<p>seed {}, event hash <code>{}</code></p>\n<h2>Manifest</h2>\n<pre>{}</pre>\n</body></html>",
@@ -43,6 +45,37 @@ pub(super) fn one(run: &Run, plots: &[String], command: &str) -> String {
         escape(&run.manifest.to_toml())
     );
     text
+}
+
+/// The table of epochs; of very many, the last ones.
+fn epochs(text: &mut String, run: &Run) {
+    const ROWS_MAX: usize = 200;
+    let Some(cluster) = run.outcome.cluster.as_ref().filter(|_| run.manifest.epochs.is_some()) else {
+        return;
+    };
+    let all = &cluster.record.epochs;
+    let shown = &all[all.len().saturating_sub(ROWS_MAX)..];
+    let _ = writeln!(
+        text,
+        "<h2>Epochs</h2>\n<p>the last {} of {} that began after the first</p>\n<table><tr><th>epoch</th><th>began, ms</th>\
+         <th>at the last of its nodes</th><th>above height</th><th>carriers</th><th>convicted</th><th>validators</th></tr>",
+        shown.len(),
+        all.len()
+    );
+    for row in shown {
+        let _ = writeln!(
+            text,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            row.number,
+            ms(row.began),
+            ms(row.last_began),
+            row.root,
+            row.carriers,
+            row.convicted,
+            escape(&row.members)
+        );
+    }
+    text.push_str("</table>\n");
 }
 
 /// Whether all is well, and what is not.

@@ -121,7 +121,7 @@ pub fn finality_plot(manifest: &Manifest, end: u64, points: &[(u64, u64)], timed
 
 /// One column for each view, one row for each validator: who led, who voted, who gave up.
 pub(crate) fn views(manifest: &Manifest, cluster: &Cluster) -> String {
-    let rows = manifest.net.n.min(ROWS_MAX);
+    let rows = manifest.keyed().min(ROWS_MAX);
     let tall = (480.0 / rows as f64).clamp(4.0, 24.0);
     let bottom = TOP + tall * rows as f64;
     let shown: Vec<_> = cluster.record.views.iter().take(VIEWS_MAX).collect();
@@ -149,7 +149,8 @@ pub(crate) fn views(manifest: &Manifest, cluster: &Cluster) -> String {
             );
         }
     }
-    for (column, (view, row)) in shown.iter().enumerate() {
+    for (column, ((epoch, view), row)) in shown.iter().enumerate() {
+        let view = if *epoch == 0 { view.to_string() } else { format!("{view} of epoch {epoch}") };
         for (validator, _) in &row.voted {
             let both = row.commit_voted.iter().any(|(other, _)| other == validator);
             let (colour, what) = if both { ("#4a4", "voted and commit-voted") } else { ("#bd9", "voted") };

@@ -12,14 +12,15 @@ fn maybe(time: Option<u64>) -> String {
 /// One row for each final block.
 pub(crate) fn blocks(cluster: &Cluster) -> String {
     let mut text = String::from(
-        "height,view,proposer,transactions,bytes,proposed_ms,first_final_ms,last_final_ms,nodes_final\n",
+        "height,epoch,view,proposer,transactions,bytes,proposed_ms,first_final_ms,last_final_ms,nodes_final\n",
     );
     for row in cluster.record.blocks.values() {
-        let proposed = cluster.record.views.get(&row.view).and_then(|view| view.proposed);
+        let proposed = cluster.record.views.get(&(row.epoch, row.view)).and_then(|view| view.proposed);
         let _ = writeln!(
             text,
-            "{},{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{}",
             row.height,
+            row.epoch,
             row.view,
             row.proposer,
             row.transactions,
@@ -35,17 +36,18 @@ pub(crate) fn blocks(cluster: &Cluster) -> String {
 
 /// One row for each view: who led, who voted, how it ended.
 pub(crate) fn views(cluster: &Cluster) -> String {
-    let mut text =
-        String::from("view,leader,entered_ms,proposed_ms,final_ms,timed_out_ms,voted,commit_voted,gave_up\n");
+    let mut text = String::from(
+        "epoch,view,leader,entered_ms,proposed_ms,final_ms,timed_out_ms,voted,commit_voted,gave_up\n",
+    );
     let names = |list: &[(u16, u64)]| {
         let mut names: Vec<u16> = list.iter().map(|(validator, _)| *validator).collect();
         names.sort_unstable();
         names.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")
     };
-    for (view, row) in &cluster.record.views {
+    for ((epoch, view), row) in &cluster.record.views {
         let _ = writeln!(
             text,
-            "{view},{},{},{},{},{},{},{},{}",
+            "{epoch},{view},{},{},{},{},{},{},{},{}",
             row.leader,
             maybe(row.entered),
             maybe(row.proposed),
@@ -54,6 +56,28 @@ pub(crate) fn views(cluster: &Cluster) -> String {
             names(&row.voted),
             names(&row.commit_voted),
             names(&row.gave_up)
+        );
+    }
+    text
+}
+
+/// One row for each epoch after the first: when it began, at how many honest nodes, on what, and who is in it.
+pub(crate) fn epochs(cluster: &Cluster) -> String {
+    let mut text = String::from(
+        "epoch,root_height,first_began_ms,last_began_ms,nodes_began,carriers,convicted,validators\n",
+    );
+    for row in &cluster.record.epochs {
+        let _ = writeln!(
+            text,
+            "{},{},{},{},{},{},{},{}",
+            row.number,
+            row.root,
+            ms(row.began),
+            ms(row.last_began),
+            row.joined,
+            row.carriers,
+            row.convicted,
+            row.members
         );
     }
     text

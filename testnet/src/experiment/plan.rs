@@ -34,6 +34,9 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), String> {
     if !manifest.byzantine.roles.is_empty() {
         return only("byzantine", "the binary has no dishonest roles");
     }
+    if manifest.epochs.is_some() {
+        return only("epochs", "the validators of these processes do not change");
+    }
     if !manifest.sweep.is_empty() {
         return only("sweep", "one combination is run at a time");
     }
