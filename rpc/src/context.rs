@@ -15,9 +15,10 @@ use crate::config::{CALLS_IN_FLIGHT_MAX, RpcConfig};
 use crate::fault::Fault;
 use crate::metrics::RpcMetrics;
 
-/// Final blocks kept for subscribers, so that many of them cost one read. At the largest block they hold
-/// some tens of MB.
+/// Final blocks kept for subscribers, so that many of them cost one read.
 const RECENT_BLOCKS_MAX: usize = 32;
+/// Records in them, at most, beside the newest block: about half a kB each.
+const RECENT_RECORDS_MAX: usize = 32_768;
 /// Addresses whose allowance is remembered; beyond it, strangers share one allowance.
 const CALLERS_MAX: usize = 65_536;
 /// How long a caller waits for a free place when too many calls are being answered, ms.
@@ -103,8 +104,10 @@ impl Context {
         let Some(block) = self.backend.final_block(height).await?.map(Arc::new) else { return Ok(None) };
         let mut recent = self.lock_recent();
         recent.insert(height.get(), block.clone());
-        while recent.len() > RECENT_BLOCKS_MAX {
-            recent.pop_first();
+        let mut records: usize = recent.values().map(|block| block.records.len()).sum();
+        while (recent.len() > RECENT_BLOCKS_MAX || records > RECENT_RECORDS_MAX) && recent.len() > 1 {
+            let oldest = recent.pop_first();
+            records = records.saturating_sub(oldest.map_or(0, |(_, block)| block.records.len()));
         }
         Ok(Some(block))
     }

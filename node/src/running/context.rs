@@ -24,17 +24,13 @@ use super::keys::ValidatorKeys;
 use super::metrics::NodeMetrics;
 use super::pending::Pending;
 use super::presence::Presence;
+use super::recent::Recent;
 use super::rehearsal::Disaster;
 use super::stages::Stages;
 use super::task::{Job, Task};
 use super::uncommitted::Uncommitted;
 use super::waiters::Waiters;
-use super::wire::Found;
 use crate::exit::Exit;
-
-/// Blocks kept by id so that a peer that missed one can ask for it: two views' worth for each of the eight
-/// views that a replica looks ahead. At most 48 MiB.
-const RECENT_BLOCKS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 
 /// Peers of another epoch whose last answer is remembered: more than the mesh ever links.
 const ANSWERED_PEERS: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
@@ -190,7 +186,7 @@ pub(crate) struct Context {
     pub(crate) position: Position,
     /// Other processes with this node's validator key.
     pub(crate) presence: Presence,
-    pub(crate) recent: Mutex<LruCache<BlockId, Found>>,
+    pub(crate) recent: Mutex<Recent>,
     pub(crate) final_height: watch::Sender<Height>,
     /// The pool may have become interesting, or boring, for consensus.
     pub(crate) pool_changed: Notify,
@@ -204,11 +200,6 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// An empty memory of recent blocks.
-    pub(crate) fn recent_blocks() -> Mutex<LruCache<BlockId, Found>> {
-        Mutex::new(LruCache::new(RECENT_BLOCKS))
-    }
-
     /// An empty memory of whom was answered across epochs.
     pub(crate) fn nobody_answered() -> Mutex<LruCache<Address, Instant>> {
         Mutex::new(LruCache::new(ANSWERED_PEERS))

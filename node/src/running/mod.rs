@@ -21,6 +21,7 @@ mod opening;
 mod pending;
 mod presence;
 mod reads;
+mod recent;
 mod rehearsal;
 mod serve;
 mod stages;
@@ -203,7 +204,7 @@ fn start(
         waiters: waiters::Waiters::default(),
         position: Position::new(height, signed.as_ref()),
         presence: presence::Presence::new()?,
-        recent: Context::recent_blocks(),
+        recent: Mutex::new(recent::Recent::new()),
         final_height: watch::Sender::new(height),
         pool_changed: Notify::new(),
         metrics: metrics::NodeMetrics::new(registry),
