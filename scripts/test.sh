@@ -18,6 +18,7 @@ cargo fmt --all --check || die "the code is not formatted: run 'cargo fmt --all'
 
 step "Lints: clippy, warnings are errors"
 cargo clippy --release --locked --workspace --all-targets -- -D warnings
+cargo clippy --release --locked --workspace --features cairn-node/bench-modes -- -D warnings
 
 if ! cargo nextest --version >/dev/null 2>&1; then
     step "Installing cargo-nextest: runs tests in processes of their own and limits those that start networks"
