@@ -116,7 +116,12 @@ impl TimeAuthorities {
             }
         }
         Err(match failed {
-            None => Doubt::Unknown(format!("{authority} is under none of the authorities given")),
+            None => {
+                let issuer = signer.certificate.tbs_certificate().issuer();
+                Doubt::Unknown(format!(
+                    "{authority} is under none of the authorities given; its certificate is issued by {issuer}"
+                ))
+            }
             Some(error) => Doubt::False(format!("{authority}: {}", explain(&error))),
         })
     }
