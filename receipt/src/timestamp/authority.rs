@@ -294,7 +294,7 @@ fn explain(error: &Error) -> String {
         Error::CaUsedAsEndEntity => "a certificate authority's own key signed it".to_owned(),
         Error::EndEntityUsedAsCa => "a certificate on its path is not an authority's".to_owned(),
         Error::RequiredEkuNotFoundContext(_) => "an authority on its path is not for timeStamping".to_owned(),
-        Error::BadDer => "malformed".to_owned(),
+        Error::BadDer | Error::TrailingData(_) => "it is no certificate, or malformed".to_owned(),
         other => format!("{other:?}"),
     }
 }
