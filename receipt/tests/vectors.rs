@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_crypto::{KeyPair, Verifier, verify};
-use cairn_receipt::{LOG_NAMES, ReceiptVerifier, Trusted};
+use cairn_receipt::{LOG_NAMES, ReceiptVerifier, TimeAuthorities, Trusted};
 use cairn_types::consistency::verify_consistency;
 use cairn_types::multiproof::root_from_multiproof;
 use cairn_types::{
@@ -156,6 +156,38 @@ fn receipts() {
     // `consistency` is a check of the documents below alone; `state`, `signer` and `delegation` of states; `time`
     // asks for an authority.
     assert_eq!(seen.len() + 5, cairn_receipt::CheckName::ALL.len(), "every check fails somewhere: {seen:?}");
+}
+
+#[test]
+fn timestamps() {
+    let all = vectors("timestamps");
+    let genesis = cairn_genesis::parse(text(&all, "genesis")).unwrap();
+    for case in list(&all, "cases") {
+        let mut trusted = Trusted::genesis(&genesis).unwrap();
+        let pinned = list(case, "checkpoints");
+        trusted.checkpoints =
+            pinned.iter().map(|id| BlockId::from_hex(id.as_str().unwrap()).unwrap()).collect();
+        if let Some(pem) = case["authorities"].as_str() {
+            trusted.authorities = TimeAuthorities::read(pem.as_bytes()).unwrap();
+        }
+        let verdict = ReceiptVerifier::new(trusted).verify_json(text(case, "receipt"));
+        let failed = verdict.failed().map(|check| check.name.name());
+        assert_eq!(
+            verdict.valid,
+            case["valid"].as_bool().unwrap(),
+            "{}: {:?}",
+            case["name"],
+            verdict.failed()
+        );
+        assert_eq!(failed, case["fails"].as_str(), "{}", case["name"]);
+        let times = case["times"].as_array().unwrap();
+        assert_eq!(verdict.times.len(), times.len(), "{}", case["name"]);
+        for (got, expected) in verdict.times.iter().zip(times) {
+            assert_eq!(got.part.to_string(), text(expected, "part"));
+            assert_eq!(Some(got.time_ms), expected["time_ms"].as_u64());
+            assert_eq!(got.accuracy_ms, expected["accuracy_ms"].as_u64());
+        }
+    }
 }
 
 #[test]

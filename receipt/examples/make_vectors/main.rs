@@ -7,6 +7,7 @@ mod epochs;
 #[path = "../../tests/fixture/mod.rs"]
 mod fixture;
 mod logs;
+mod timestamps;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ fn main() -> std::io::Result<()> {
         ("documents", documents()),
         ("logproofs", logs::log_proofs()),
         ("state", states()),
+        ("timestamps", timestamps::time_stamps()),
     ];
     for (name, value) in files {
         if !wanted.is_empty() && !wanted.iter().any(|it| it == name) {

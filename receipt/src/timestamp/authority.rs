@@ -116,7 +116,12 @@ impl TimeAuthorities {
             }
         }
         Err(match failed {
-            None => Doubt::Unknown(format!("{authority} is under none of the authorities given")),
+            None => {
+                let issuer = signer.certificate.tbs_certificate().issuer();
+                Doubt::Unknown(format!(
+                    "{authority} is under none of the authorities given; its certificate is issued by {issuer}"
+                ))
+            }
             Some(error) => Doubt::False(format!("{authority}: {}", explain(&error))),
         })
     }
@@ -289,7 +294,7 @@ fn explain(error: &Error) -> String {
         Error::CaUsedAsEndEntity => "a certificate authority's own key signed it".to_owned(),
         Error::EndEntityUsedAsCa => "a certificate on its path is not an authority's".to_owned(),
         Error::RequiredEkuNotFoundContext(_) => "an authority on its path is not for timeStamping".to_owned(),
-        Error::BadDer => "malformed".to_owned(),
+        Error::BadDer | Error::TrailingData(_) => "it is no certificate, or malformed".to_owned(),
         other => format!("{other:?}"),
     }
 }
