@@ -202,6 +202,12 @@ impl Journal {
         self.log.extent_bytes = bytes.max(1);
     }
 
+    /// How long a segment gets before the next one is opened, from now on, in place of [`crate::SEGMENT_BYTES`]: for
+    /// simulations, in which blocks are small and segments should come and go all the same. No format depends on it.
+    pub fn set_segment_bytes(&mut self, bytes: u64) {
+        self.log.segment_bytes = bytes.max(1);
+    }
+
     /// Lets the bodies of blocks at or below `committed` go, once the state that contains them is synced.
     /// Files are removed after a later write.
     pub fn prune(&mut self, committed: Height) {

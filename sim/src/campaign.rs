@@ -24,6 +24,8 @@ const FAULTS_PER_TEN_S: u64 = 6;
 /// The shortest storm, microseconds: everything must have time to begin and end.
 const STORM_MIN_US: u64 = 2_000_000;
 
+/// Two or three small blocks, so that segments are closed and let go of all the time, as in long runs of large blocks.
+const SEGMENT_BYTES: u64 = 2 << 10;
 /// Of all seeds, how many have validators that change.
 const EPOCHS_SHARE: f64 = 0.4;
 /// How long after the proposal of an epoch's last block a fault strikes there, at most, microseconds: the end takes about so long.
@@ -39,6 +41,7 @@ pub fn scenario(seed: u64, n: usize, duration: Micros) -> Manifest {
         seed,
         duration: Micros(duration.0.max(STORM_MIN_US)),
         net: net(&mut rng, n),
+        journal_segment_bytes: Some(SEGMENT_BYTES),
         // Short timeouts keep a run short; the protocol knows only their ratios to the delays.
         params: ParamsPlan {
             timeout_base: Some(Micros::ms(500)),
@@ -133,7 +136,13 @@ fn change_validators(rng: &mut ChaCha8Rng, manifest: &mut Manifest) {
     for _ in 0..rng.random_range(0..=3) {
         let mut perturb = perturbation(rng, manifest);
         perturb.boundary = Some(rng.random_range(0..4));
-        perturb.at = Micros(rng.random_range(0..BOUNDARY_US));
+        // Some strike between the last block's proposal and its leader's own vote for it.
+        let at_once = rng.random_bool(0.3);
+        perturb.at = Micros(if at_once { 0 } else { rng.random_range(0..BOUNDARY_US) });
+        if at_once && rng.random_bool(0.5) {
+            (perturb.kind, perturb.nodes) = (PerturbKind::Crash, Vec::new());
+            perturb.unsynced = Unsynced::Lost;
+        }
         perturb.lasts = Some(Micros(rng.random_range(50_000..3_000_000)));
         manifest.perturb.push(perturb);
     }
@@ -195,7 +204,7 @@ fn perturbation(rng: &mut ChaCha8Rng, manifest: &Manifest) -> Perturb {
             // Power loss of all.
             perturb.kind = PerturbKind::Crash;
             perturb.nodes = Vec::new();
-            perturb.unsynced = Unsynced::Any;
+            perturb.unsynced = *[Unsynced::Any, Unsynced::Lost].choose(rng).unwrap_or(&Unsynced::Any);
         }
         6 | 7 => perturb.kind = PerturbKind::Crash,
         8 => {

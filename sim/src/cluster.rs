@@ -66,6 +66,7 @@ impl Cluster {
         let network = Network::new(manifest, nodes.len())?;
         let skew = i64::try_from(manifest.net.clock_skew.0).unwrap_or(i64::MAX);
         for node in &mut nodes {
+            node.disk.segment_bytes = manifest.journal_segment_bytes;
             node.clock_us = if skew == 0 { 0 } else { rng.random_range(-skew..=skew) };
         }
         let hub = hub(&world, manifest.execution)?;
@@ -221,6 +222,7 @@ impl Cluster {
 
     fn dispatch(&mut self, event: Event) {
         match event {
+            Event::Reach { from, to, packet } => self.reach(from, to, packet),
             Event::Arrive { from, to, packet } => self.arrive(from, to, packet),
             Event::Checked { node, from, packet, .. } => self.checked(node, from, packet),
             Event::Turn { node, .. } => self.turn_now(node),
@@ -260,7 +262,27 @@ impl Cluster {
 
     /// Sends over the link between two nodes.
     pub(crate) fn send_now(&mut self, from: usize, to: usize, packet: Packet) {
-        let bytes = match (self.manifest.net.certificates, &packet) {
+        let bytes = self.bytes_of(&packet);
+        self.record.sent(from, packet.kind(), bytes);
+        let arrivals = self.network.send(&mut self.rng, self.now, (from, to), bytes, packet.is_hot());
+        let narrow = self.manifest.net.bandwidth.is_limited();
+        for at in arrivals.into_iter().flatten() {
+            let packet = packet.clone();
+            let event =
+                if narrow { Event::Reach { from, to, packet } } else { Event::Arrive { from, to, packet } };
+            self.plan(at, event);
+        }
+    }
+
+    /// A packet has come to the line of its receiver, and goes through it.
+    fn reach(&mut self, from: usize, to: usize, packet: Packet) {
+        let at = self.network.take_in(self.now, to, self.bytes_of(&packet), packet.is_hot());
+        self.plan(at, Event::Arrive { from, to, packet });
+    }
+
+    /// Bytes on the wire, with certificates as the manifest wants them.
+    fn bytes_of(&self, packet: &Packet) -> u64 {
+        match (self.manifest.net.certificates, packet) {
             (crate::manifest::Certificates::Reference, Packet::Message(sealed)) => {
                 sealed.bytes_by_reference()
             }
@@ -268,11 +290,6 @@ impl Cluster {
                 compact.bytes_by_reference()
             }
             _ => packet.bytes(),
-        };
-        self.record.sent(from, packet.kind(), bytes);
-        let arrivals = self.network.send(&mut self.rng, self.now, (from, to), bytes, packet.is_hot());
-        for at in arrivals.into_iter().flatten() {
-            self.plan(at, Event::Arrive { from, to, packet: packet.clone() });
         }
     }
 

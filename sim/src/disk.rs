@@ -17,7 +17,7 @@ use crate::manifest::Unsynced;
 use crate::world::World;
 
 /// By how much a journal's log grows at once: zeros cost more than syncs here.
-const EXTENT_BYTES: u64 = 16 << 10;
+const EXTENT_BYTES: u64 = 4 << 10;
 
 /// What survives a process.
 pub(crate) struct Disk {
@@ -27,6 +27,8 @@ pub(crate) struct Disk {
     pub(crate) chain: Chain,
     /// The last record whose write returned: what must still be there after any crash.
     pub(crate) acknowledged: SafetyRecord,
+    /// Bytes after which the journal opens the next segment of its log, if not a node's.
+    pub(crate) segment_bytes: Option<u64>,
     /// Whether the journal was ever made.
     made: bool,
     /// The journal as it once was.
@@ -40,6 +42,7 @@ impl Disk {
             tables: Arc::new(MemoryStorage::new()),
             chain: Chain::default(),
             acknowledged: SafetyRecord::default(),
+            segment_bytes: None,
             made: false,
             backup: None,
         }
@@ -53,6 +56,9 @@ impl Disk {
         }
         let (mut journal, contents) = Journal::open_in(Box::new(self.journal.files()), owner)?;
         journal.set_extent_bytes(EXTENT_BYTES);
+        if let Some(bytes) = self.segment_bytes {
+            journal.set_segment_bytes(bytes);
+        }
         Ok((journal, contents))
     }
 

@@ -18,6 +18,8 @@ pub(crate) const EVENTS_MAX: usize = 30_000_000;
 /// Something that happens to a node, or to the network.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
+    /// A packet comes to its receiver's line.
+    Reach { from: usize, to: usize, packet: Packet },
     /// A packet comes in.
     Arrive { from: usize, to: usize, packet: Packet },
     /// Its signatures are checked.
@@ -87,6 +89,7 @@ impl Event {
             Self::Submit => (18, 0),
             Self::Retry { transaction } => (19, *transaction),
             Self::Govern => (20, 0),
+            Self::Reach { to, .. } => (21, *to),
         }
     }
 

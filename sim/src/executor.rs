@@ -15,8 +15,8 @@ use crate::packet::{Packet, Sealed};
 
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
 const LAG_EXPONENT_MAX: u32 = 16;
-/// Pause between a commit and the sync of the state.
-const SYNC_STATE_AFTER_US: u64 = 50_000;
+/// Pause between a commit and the sync of the state, as in a node.
+const SYNC_STATE_AFTER_US: u64 = 250_000;
 
 /// Something for the executor to do.
 #[derive(Clone, Debug)]

@@ -33,6 +33,9 @@ pub struct Manifest {
     pub signatures: Signatures,
     /// Whether every node executes by itself.
     pub execution: Execution,
+    /// Bytes after which a journal opens the next segment of its log; a node's when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_segment_bytes: Option<u64>,
     /// The network.
     pub net: Net,
     /// What work costs in virtual time.
@@ -343,6 +346,7 @@ impl Default for Manifest {
             duration: Micros::secs(10),
             signatures: Signatures::default(),
             execution: Execution::default(),
+            journal_segment_bytes: None,
             net: Net::default(),
             cpu: Cpu::default(),
             params: ParamsPlan::default(),

@@ -92,8 +92,9 @@ impl Network {
         *cuts = if begins { cuts.saturating_add(1) } else { cuts.saturating_sub(1) };
     }
 
-    /// When a message of `bytes` sent at `now` arrives. Links are reliable streams: in order, except what is
-    /// overtaken on purpose. Consensus messages do not queue behind transactions and old blocks.
+    /// When a message of `bytes` sent at `now` comes to its receiver's line, which it then has to go through. Links are
+    /// reliable streams: in order, except what is overtaken on purpose. Consensus messages do not queue behind
+    /// transactions and old blocks.
     pub(crate) fn send(
         &mut self,
         rng: &mut ChaCha8Rng,
@@ -111,23 +112,22 @@ impl Network {
             self.lost += 1;
             return [None, None];
         }
-        let first = self.arrival(rng, sent, (from, to), bytes, hot);
+        let first = self.arrival(rng, sent, (from, to), hot);
         let twice = self.duplicate > 0.0 && rng.random_bool(self.duplicate);
-        [Some(first), twice.then(|| self.arrival(rng, sent, (from, to), bytes, hot))]
+        [Some(first), twice.then(|| self.arrival(rng, sent, (from, to), hot))]
     }
 
-    fn arrival(
-        &mut self,
-        rng: &mut ChaCha8Rng,
-        sent: u64,
-        (from, to): (usize, usize),
-        bytes: u64,
-        hot: bool,
-    ) -> u64 {
+    /// When a message of `bytes` that came to the line of `to` now is through. What comes first goes first, whatever was
+    /// sent first: a message from far away keeps no line busy while it is under way.
+    pub(crate) fn take_in(&mut self, now: u64, to: usize, bytes: u64, hot: bool) -> u64 {
+        self.through(now, bytes, hot, to, false)
+    }
+
+    fn arrival(&mut self, rng: &mut ChaCha8Rng, sent: u64, (from, to): (usize, usize), hot: bool) -> u64 {
         let link = from * self.nodes + to;
         let latency = draw(rng, self.latency[link]) + draw(rng, self.jitter);
         let late = self.slow[from].0 + self.slow[to].0;
-        let at = self.through(sent + latency + late, bytes, hot, to, false);
+        let at = sent + latency + late;
         if self.reorder > 0.0 && rng.random_bool(self.reorder) {
             return at + rng.random_range(0..=(OVERTAKEN_LATENCIES * latency).max(OVERTAKEN_MIN_US));
         }
@@ -184,20 +184,35 @@ mod tests {
     #[test]
     fn a_message_takes_its_latency_and_the_time_of_its_bytes_on_both_links() {
         let (mut net, mut rng) = network("[net]\nlatency = \"10ms\"\nbandwidth = \"8Mbit\"");
+        assert_eq!(net.send(&mut rng, 0, (0, 1), 1_000, true), [Some(11_000), None]);
+        // The second waits for the first.
         assert_eq!(net.send(&mut rng, 0, (0, 1), 1_000, true), [Some(12_000), None]);
-        // The second waits for the first, outwards and inwards.
-        assert_eq!(net.send(&mut rng, 0, (0, 1), 1_000, true), [Some(13_000), None]);
-        // Another pair of nodes does not.
-        assert_eq!(net.send(&mut rng, 0, (2, 3), 1_000, true), [Some(12_000), None]);
+        // Another sender does not, but both then share the receiver's line.
+        assert_eq!(net.send(&mut rng, 0, (2, 1), 1_000, true), [Some(11_000), None]);
+        assert_eq!(
+            [11_000, 11_000, 12_000].map(|at| net.take_in(at, 1, 1_000, true)),
+            [12_000, 13_000, 14_000]
+        );
+    }
+
+    #[test]
+    fn what_is_still_far_away_keeps_no_line_busy() {
+        let (mut net, mut rng) = network("[net]\nlatency = \"1ms..200ms\"\nbandwidth = \"8Mbit\"");
+        for at in 0..50 {
+            net.send(&mut rng, at, (2, 1), 1_000, true);
+        }
+        assert_eq!(net.take_in(2_000, 1, 1_000, true), 3_000);
     }
 
     #[test]
     fn votes_overtake_transactions_and_transactions_wait_for_votes() {
         let (mut net, mut rng) = network("[net]\nlatency = \"0s\"\nbandwidth = \"8Mbit\"");
-        assert_eq!(net.send(&mut rng, 0, (0, 1), 10_000, false), [Some(20_000), None]);
-        assert_eq!(net.send(&mut rng, 0, (0, 2), 1_000, true), [Some(2_000), None]);
+        assert_eq!(net.send(&mut rng, 0, (0, 1), 10_000, false), [Some(10_000), None]);
+        assert_eq!(net.send(&mut rng, 0, (0, 2), 1_000, true), [Some(1_000), None]);
         let [Some(next), None] = net.send(&mut rng, 0, (0, 3), 1_000, false) else { panic!("lost") };
         assert!(next > 11_000, "{next}");
+        assert_eq!(net.take_in(0, 1, 10_000, false), 10_000);
+        assert_eq!(net.take_in(0, 1, 1_000, true), 1_000);
     }
 
     #[test]

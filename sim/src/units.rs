@@ -138,6 +138,11 @@ impl fmt::Display for Between {
 pub struct Bandwidth(pub Option<u64>);
 
 impl Bandwidth {
+    /// Whether bytes take any time.
+    pub const fn is_limited(self) -> bool {
+        self.0.is_some()
+    }
+
     /// How long these bytes keep the link busy.
     pub fn time_of(self, bytes: u64) -> Micros {
         match self.0 {

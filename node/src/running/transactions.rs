@@ -29,9 +29,10 @@ pub(crate) const FORWARDS_MAX: usize = 8_192;
 /// lone transaction does not wait.
 const FORWARD_PAUSE: Duration = Duration::from_millis(10);
 
-/// Validators up to which a client's transaction is sent to each of them directly: one copy each, one hop.
-/// In larger sets that would cost its first node too much, and gossip spreads the cost.
-const DIRECT_VALIDATORS_MAX: usize = 16;
+/// Validators up to which a client's transaction is sent to each of them directly: one copy each, one hop, so that it is
+/// everywhere when a leader names it (docs/decisions/007). In larger sets that would cost its first node too much, a third
+/// of a megabyte for 64, and gossip spreads the cost.
+const DIRECT_VALIDATORS_MAX: usize = 64;
 /// When a sender whose transaction was evicted should try again, ms.
 const EVICTED_RETRY_MS: u64 = 1_000;
 

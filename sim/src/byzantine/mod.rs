@@ -14,6 +14,7 @@ mod selective_sender;
 mod silent;
 mod slow;
 mod stale_flooder;
+mod stale_proposer;
 mod twin;
 mod vote_withholder;
 
@@ -61,13 +62,15 @@ pub enum RoleKind {
     Amnesiac,
     /// Runs twice.
     Twin,
+    /// Proposes on an old certificate that nothing allows it to.
+    StaleProposer,
     /// Works with others of its kind to fork the chain: harmless up to `f`, deadly beyond.
     Colluder,
 }
 
 impl RoleKind {
     /// Every role.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EquivocatingLeader,
         Self::DoubleVoter,
         Self::VoteWithholder,
@@ -79,6 +82,7 @@ impl RoleKind {
         Self::ForgedCertificates,
         Self::Amnesiac,
         Self::Twin,
+        Self::StaleProposer,
         Self::Colluder,
     ];
 
@@ -99,6 +103,7 @@ impl RoleKind {
             Self::ForgedCertificates => Box::new(forged_certificates::ForgedCertificates),
             Self::Amnesiac => Box::new(amnesiac::Amnesiac::default()),
             Self::Twin => Box::new(twin::Twin),
+            Self::StaleProposer => Box::new(stale_proposer::StaleProposer::default()),
             Self::Colluder => Box::new(colluder::Colluder::default()),
         }
     }
