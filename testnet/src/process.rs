@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
 
+use cairn_types::shortcut::LEFT_OUT_VARIABLE;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fault::Fault;
@@ -51,7 +52,10 @@ pub fn spawn(binary: &Path, paths: &NodePaths, rehearsal: Option<Rehearsal>) -> 
 /// directory says.
 pub fn cairn(binary: &Path) -> Command {
     let mut command = Command::new(binary);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CAIRN_")) {
+    // Which steps a benchmark build leaves out is for its nodes; an ordinary build does not look.
+    let settings =
+        |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("CAIRN_") && name != LEFT_OUT_VARIABLE;
+    for (name, _) in std::env::vars_os().filter(|(name, _)| settings(name)) {
         command.env_remove(name);
     }
     command
