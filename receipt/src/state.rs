@@ -6,8 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use cairn_types::delegation::DelegationEntry;
 use cairn_types::identity::{IdentityEntry, KeyStanding, Purpose};
 use cairn_types::receipt::{EpochHandover, Finality};
+pub use cairn_types::state_key::StateSubject;
 use cairn_types::state_key::read_state_value;
-use cairn_types::{Address, Header, Record, StateKey, StateProof, decode};
+use cairn_types::{Address, Header, Record, StateProof, decode};
 use serde::Serialize;
 
 use crate::RECEIPT_VERSION;
@@ -16,30 +17,6 @@ use crate::read::{self, Fields, FinalFields, FormatFault};
 use crate::verdict::{CheckName, Verdict};
 use crate::verify::{Found, Passed, ReceiptVerifier, Run, Stop, check_header, verdict};
 use crate::write::{self, EpochJson, FinalityJson};
-
-/// What a state document is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StateSubject {
-    /// An identity.
-    Identity(Address),
-    /// What one identity granted another.
-    Delegation {
-        /// Who granted.
-        principal: Address,
-        /// Who may act.
-        delegate: Address,
-    },
-}
-
-impl StateSubject {
-    /// Its key in the state.
-    pub const fn key(self) -> StateKey {
-        match self {
-            Self::Identity(address) => StateKey::Identity(address),
-            Self::Delegation { principal, delegate } => StateKey::Delegation { principal, delegate },
-        }
-    }
-}
 
 /// What a final state holds, or does not hold, about a subject.
 #[derive(Clone, PartialEq, Eq, Debug)]

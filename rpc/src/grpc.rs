@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use cairn_types::state_key::StateSubject;
 use cairn_types::{BlockId, Hash, Height, ProofId, ProofKind, TxId, encode};
 use futures::Stream as FuturesStream;
 use tokio::sync::mpsc;
@@ -21,7 +22,6 @@ use crate::context::Context;
 use crate::fault::{Fault, INVALID_PARAMS};
 use crate::feed::{Cursor, Event, Feed, Filter, Happened, Stream};
 use crate::grpc_port::GrpcCaller;
-use crate::identity_backend::StateSubject;
 use crate::methods::{BUNDLE_RECORDS_MAX, bundle_text, consistency_path, receipt_text, state_text};
 use crate::proto::cairn_server::Cairn;
 use crate::proto::{

@@ -1,10 +1,12 @@
 //! The part of the seam to the node that is about identities, delegations and shared control.
 
-use cairn_types::delegation::{DelegationEntry, Usage};
+use cairn_types::delegation::{Delegation, Side, Usage};
 use cairn_types::event::IdentityEvent;
 use cairn_types::identity::Identity;
 use cairn_types::login::{LoginChallenge, LoginResponse};
 use cairn_types::multisig::Proposal;
+use cairn_types::record::Naming;
+use cairn_types::state_key::StateSubject;
 use cairn_types::{Address, Height, ProofId, Record, TxId};
 
 use crate::backend::{Answer, ReceiptForm};
@@ -53,51 +55,6 @@ pub trait IdentityBackend: Send + Sync + 'static {
 
     /// Lets the sender of an answer in, once: `Ok(Err(why))` when it does not.
     fn login(&self, audience: String, response: LoginResponse) -> Answer<'_, Result<(), String>>;
-}
-
-/// What a state document is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StateSubject {
-    /// An identity.
-    Identity(Address),
-    /// What one identity granted another.
-    Delegation {
-        /// Who granted.
-        principal: Address,
-        /// Who may act.
-        delegate: Address,
-    },
-}
-
-/// A delegation with what has been used of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Delegation {
-    /// Who granted.
-    pub principal: Address,
-    /// Who may act.
-    pub delegate: Address,
-    /// Every grant there was.
-    pub entry: DelegationEntry,
-    /// What has been used of the last one that had limits.
-    pub usage: Usage,
-}
-
-/// Which side of a delegation is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    /// What an identity has granted.
-    Given,
-    /// What has been granted to it.
-    Received,
-}
-
-/// How one proof names another.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Naming {
-    /// It continues it (`previous`).
-    Continues,
-    /// It speaks about it (`subject`).
-    SpeaksOf,
 }
 
 /// Which part of a list is asked for.

@@ -1,5 +1,6 @@
 //! Identities, their history, delegations and proposals as the API's JSON.
 
+use cairn_types::delegation::Delegation;
 use cairn_types::event::{IdentityEvent, IdentityStep};
 use cairn_types::identity::{Identity, Purpose};
 use cairn_types::multisig::{Outcome, Proposal, Vote};
@@ -7,7 +8,6 @@ use cairn_types::{Height, encode};
 use serde_json::{Map, Value, json};
 
 use crate::control_json::{mandate_json, proposed_json, purposes_json, terms_json};
-use crate::identity_backend::Delegation;
 use crate::json::{b64, did, object, time};
 
 /// A W3C-shaped DID document. The verification relationships list the keys that may sign in the block at

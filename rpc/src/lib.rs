@@ -51,7 +51,7 @@ pub use backend::{
 };
 pub use config::{RpcConfig, ServeError};
 pub use fault::{Fault, FaultKind};
-pub use identity_backend::{Delegation, IdentityBackend, Naming, PageOf, PageRequest, Side, StateSubject};
+pub use identity_backend::{IdentityBackend, PageOf, PageRequest};
 pub use metrics::{RpcMetrics, serve_metrics};
 pub use server::{Bound, serve};
 pub use txjson::read_payload;

@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use cairn_types::delegation::{DelegationEntry, Usage};
+use cairn_types::delegation::{Delegation, Side, Usage};
 use cairn_types::event::IdentityEvent;
 use cairn_types::identity::{Identity, IdentityEntry};
 use cairn_types::multisig::Proposal;
+use cairn_types::record::Naming;
 use cairn_types::{Address, Hash, Height, ProofId, Record, StateKey, StateProof, TxId, decode};
 
 use crate::authenticated;
@@ -28,28 +29,6 @@ pub struct ProvenState {
     pub proof: StateProof,
 }
 
-/// A delegation with what has been used of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Delegation {
-    /// Who granted.
-    pub principal: Address,
-    /// Who may act.
-    pub delegate: Address,
-    /// Every grant there was.
-    pub entry: DelegationEntry,
-    /// What has been used of the last one that had limits.
-    pub usage: Usage,
-}
-
-/// Which side of a delegation is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    /// What an identity has granted.
-    Given,
-    /// What has been granted to it.
-    Received,
-}
-
 /// A part of a list, and where the next one starts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part<T> {
@@ -57,15 +36,6 @@ pub struct Part<T> {
     pub items: Vec<T>,
     /// Give this to get the next part; `None` at the end.
     pub next: Option<Vec<u8>>,
-}
-
-/// How one proof names another.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Naming {
-    /// It continues it (`previous`).
-    Continues,
-    /// It speaks about it (`subject`).
-    SpeaksOf,
 }
 
 impl State {

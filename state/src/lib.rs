@@ -45,7 +45,7 @@ mod storage;
 #[cfg(feature = "rocksdb")]
 mod warm;
 
-pub use accounts::{Delegation, Naming, Part, ProvenState, Side};
+pub use accounts::{Part, ProvenState};
 pub use batch::Batch;
 pub use commit::{Committed, CommittedBlock};
 pub use epochs::EpochBegin;

@@ -2,11 +2,12 @@
 
 mod support;
 
-use cairn_state::{Naming, Side, State, TxRefusal};
-use cairn_types::delegation::{DelegationOp, Kinds, Lack, Mandate, Rate, Scope, Terms};
+use cairn_state::{State, TxRefusal};
+use cairn_types::delegation::{DelegationOp, Kinds, Lack, Mandate, Rate, Scope, Side, Terms};
 use cairn_types::event::IdentityStep;
 use cairn_types::identity::{IdentityOp, NewKey, Purpose, Purposes, RecoveredKeys};
 use cairn_types::multisig::{MultisigOp, Outcome, PROPOSALS_OPEN_MAX, Proposed};
+use cairn_types::record::Naming;
 use cairn_types::transaction::Proofs;
 use cairn_types::*;
 use support::*;

@@ -370,3 +370,25 @@ fn check_limits(scope: &Scope, rate: Option<Rate>) -> Result<(), DelegationFault
         _ => Ok(()),
     }
 }
+
+/// A delegation with what has been used of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delegation {
+    /// Who granted.
+    pub principal: Address,
+    /// Who may act.
+    pub delegate: Address,
+    /// Every grant there was.
+    pub entry: DelegationEntry,
+    /// What has been used of the last one that had limits.
+    pub usage: Usage,
+}
+
+/// Which side of a delegation is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// What an identity has granted.
+    Given,
+    /// What has been granted to it.
+    Received,
+}

@@ -50,6 +50,15 @@ pub struct Record {
     pub time_ms: u64,
 }
 
+/// How one proof names another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Naming {
+    /// It continues it (`previous`).
+    Continues,
+    /// It speaks about it (`subject`).
+    SpeaksOf,
+}
+
 /// Where a proof landed: the part of a [`Record`] that the proof itself does not say.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields are those of `Record`")]

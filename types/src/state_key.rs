@@ -105,3 +105,27 @@ pub fn read_state_value<T: BorshDeserialize>(bytes: &[u8]) -> Result<T, DecodeEr
     }
     Ok(value)
 }
+
+/// What a state document is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StateSubject {
+    /// An identity.
+    Identity(Address),
+    /// What one identity granted another.
+    Delegation {
+        /// Who granted.
+        principal: Address,
+        /// Who may act.
+        delegate: Address,
+    },
+}
+
+impl StateSubject {
+    /// Its key in the state.
+    pub const fn key(self) -> StateKey {
+        match self {
+            Self::Identity(address) => StateKey::Identity(address),
+            Self::Delegation { principal, delegate } => StateKey::Delegation { principal, delegate },
+        }
+    }
+}

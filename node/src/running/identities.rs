@@ -1,18 +1,18 @@
 //! What the interfaces ask about identities, delegations and shared control.
 
 use cairn_crypto::{LoginFault, LoginMoment};
-use cairn_receipt::{StateDocument, StateSubject as DocumentSubject};
-use cairn_rpc::{
-    Answer, Delegation, Fault, IdentityBackend, Naming, PageOf, PageRequest, ReceiptForm, Side, StateSubject,
-};
+use cairn_receipt::StateDocument;
+use cairn_rpc::{Answer, Fault, IdentityBackend, PageOf, PageRequest, ReceiptForm};
 use cairn_state::{Part, ProvenState};
-use cairn_types::delegation::Usage;
+use cairn_types::delegation::{Delegation, Side, Usage};
 use cairn_types::event::IdentityEvent;
 use cairn_types::identity::Identity;
 use cairn_types::login::{LOGIN_LIFETIME_MAX_MS, LoginChallenge, LoginResponse};
 use cairn_types::multisig::Proposal;
 use cairn_types::receipt::Finality;
-use cairn_types::{Address, Height, ProofId, Record, StateKey, TxId, encode};
+use cairn_types::record::Naming;
+use cairn_types::state_key::StateSubject;
+use cairn_types::{Address, Height, ProofId, Record, TxId, encode};
 
 use super::backend::NodeBackend;
 use super::clock::now_ms;
@@ -24,25 +24,13 @@ fn page<T>(part: Part<T>) -> PageOf<T> {
     PageOf { items: part.items, next: part.next }
 }
 
-fn delegation(found: cairn_state::Delegation) -> Delegation {
-    let cairn_state::Delegation { principal, delegate, entry, usage } = found;
-    Delegation { principal, delegate, entry, usage }
-}
-
 /// A state document against the newest certified header.
 fn state_document(
     context: &Context,
     subject: StateSubject,
     form: ReceiptForm,
 ) -> Result<Option<String>, Fault> {
-    let (subject, key) = match subject {
-        StateSubject::Identity(address) => (DocumentSubject::Identity(address), StateKey::Identity(address)),
-        StateSubject::Delegation { principal, delegate } => (
-            DocumentSubject::Delegation { principal, delegate },
-            StateKey::Delegation { principal, delegate },
-        ),
-    };
-    let proven = context.state.prove_state(&key).map_err(fault_of_state)?;
+    let proven = context.state.prove_state(&subject.key()).map_err(fault_of_state)?;
     let Some(ProvenState { top, proof }) = proven else { return Ok(None) };
     let finality = Finality::Certificate(encode(&top.certificate));
     let of = |epochs| StateDocument::new(subject, &proof, &top.header, finality, epochs);
@@ -80,10 +68,7 @@ impl IdentityBackend for NodeBackend {
     }
 
     fn delegation(&self, principal: Address, delegate: Address) -> Answer<'_, Option<Delegation>> {
-        self.read(move |context| {
-            let found = context.state.delegation(principal, delegate).map_err(fault_of_state)?;
-            Ok(found.map(delegation))
-        })
+        self.read(move |context| context.state.delegation(principal, delegate).map_err(fault_of_state))
     }
 
     fn delegations(
@@ -93,13 +78,8 @@ impl IdentityBackend for NodeBackend {
         request: PageRequest,
     ) -> Answer<'_, PageOf<Delegation>> {
         self.read(move |context| {
-            let side = match side {
-                Side::Given => cairn_state::Side::Given,
-                Side::Received => cairn_state::Side::Received,
-            };
             let part = context.state.delegations(&address, side, request.cursor.as_deref(), request.limit);
-            let Part { items, next } = part.map_err(fault_of_state)?;
-            Ok(PageOf { items: items.into_iter().map(delegation).collect(), next })
+            part.map(page).map_err(fault_of_state)
         })
     }
 
@@ -126,10 +106,6 @@ impl IdentityBackend for NodeBackend {
         limit: usize,
     ) -> Answer<'_, (Vec<Record>, Option<u64>)> {
         self.read(move |context| {
-            let naming = match naming {
-                Naming::Continues => cairn_state::Naming::Continues,
-                Naming::SpeaksOf => cairn_state::Naming::SpeaksOf,
-            };
             context.state.records_naming(&proof, naming, from, limit).map_err(fault_of_state)
         })
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use cairn_types::delegation::Side;
 use cairn_types::event::IdentityEvent;
 use cairn_types::login::{AUDIENCE_BYTES_MAX, LoginChallenge, LoginResponse};
+use cairn_types::state_key::StateSubject;
 use cairn_types::{Address, Height, decode, encode};
 use serde_json::{Value, json};
 
@@ -17,7 +19,7 @@ use crate::calls;
 use crate::context::Context;
 use crate::fault::{self, Fault, FaultKind};
 use crate::feed::Stream;
-use crate::identity_backend::{PageOf, PageRequest, Side, StateSubject};
+use crate::identity_backend::{PageOf, PageRequest};
 use crate::identity_json;
 use crate::json;
 use crate::method::{Field, Method, Serve, Shape, opt, req};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cairn_types::record::Naming;
 use cairn_types::{Address, Height, ProofId, ProofKind, Record};
 use serde_json::{Map, Value, json};
 
@@ -15,7 +16,6 @@ use crate::calls;
 use crate::config::PAGE_ITEMS_MAX;
 use crate::context::Context;
 use crate::fault::{self, Fault};
-use crate::identity_backend::Naming;
 use crate::json;
 use crate::method::{Field, Method, Serve, Shape, opt, req};
 

@@ -1,11 +1,13 @@
 //! The fake node's identities: one with two keys, a delegation, a proposal.
 
 use cairn_rpc::*;
-use cairn_types::delegation::{DelegationEntry, Grant, Scope, Terms, Usage};
+use cairn_types::delegation::{Delegation, DelegationEntry, Grant, Scope, Side, Terms, Usage};
 use cairn_types::event::{IdentityEvent, IdentityStep};
 use cairn_types::identity::{Identity, IdentityEntry, IdentityOp, KeyEntry, Purposes};
 use cairn_types::login::{LoginChallenge, LoginResponse};
 use cairn_types::multisig::{Proposal, ProposalEntry, Proposed, Vote};
+use cairn_types::record::Naming;
+use cairn_types::state_key::StateSubject;
 use cairn_types::*;
 use serde_json::json;
 
