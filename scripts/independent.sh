@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Receipts and exports of a running ml-dsa-65 network, checked by programs that share no code with Cairn:
-# scripts/verify_receipt.py and verify_exports.py over Python packages. Ends with 1 when a true one is refused or a false
-# one accepted, and with 3 when the packages cannot be had.
+# scripts/verify_receipt.py and verify_exports.py over Python packages; and receipts that examples/python/proof_server.py makes,
+# checked by Cairn. Ends with 1 when a true one is refused or a false one accepted, and with 3 when the packages cannot be had.
 #
 #   scripts/testnet.sh --scheme ml-dsa-65 && scripts/independent.sh      [DIR, by default .testnet]
 set -euo pipefail
@@ -87,3 +87,19 @@ PY
 done
 export_check >/dev/null
 say "  exports: each refused with one byte changed"
+
+# A proof server in Python alone: its receipts are Cairn's. It meets a dead node first, and goes on from what it kept.
+server() { "$python" "$root/examples/python/proof_server.py" "$@" --key "$work/server.pem" --out "$work/served"; }
+status=0
+server anchor --url http://127.0.0.1:1 --patience 0 "$root"/LICENSE-* "$root/README.md" >"$work/answer" 2>&1 || status=$?
+[ "$status" -eq 1 ] && grep -q "does not answer" "$work/answer" || die "a proof server without a node: $(cat "$work/answer")"
+kept=("$work"/served/batch-*.json)
+cp "${kept[0]}" "$work/again.json"
+server finish --url "${urls%%,*}" "${kept[0]}" >/dev/null
+server finish --url "${urls%%,*}" "$work/again.json" >/dev/null || die "a batch that is anchored was not found again"
+for file in "$root"/LICENSE-* "$root/README.md"; do
+    receipt="$work/served/$(basename "$file").cairn"
+    "$cairn" verify "$file" --receipt "$receipt" --genesis "$genesis" >/dev/null || die "cairn refuses $receipt"
+    receipt_check "$receipt" >/dev/null || die "a true receipt was refused: $receipt"
+done
+say "  a proof server in Python: interrupted, finished, found again; its receipts verify"

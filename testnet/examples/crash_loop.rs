@@ -16,7 +16,7 @@ use anyhow::{Context, bail};
 use cairn_testnet::anchoring::{Anchorer, Wait, request};
 use cairn_testnet::create::Options;
 use cairn_testnet::rehearsal::{Point, Rehearsal};
-use cairn_testnet::{Fault, LocalNetwork, NodeApi, invariants};
+use cairn_testnet::{LocalNetwork, NodeApi, invariants};
 use cairn_types::{Genesis, Scheme};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -90,47 +90,62 @@ struct Crashes {
 }
 
 impl Crashes {
-    /// Lets `victim` die at its point, if it has one; kills those of `nodes` that live, starts all of them with new
-    /// fates, and waits until they are ready.
+    /// Lets `victim` die at its point, if it has one; kills those of `nodes` that live, starts them and whoever has
+    /// died meanwhile with new fates, and waits until they are ready.
     async fn crash(&mut self, victim: u16, nodes: &[u16], power: bool) -> anyhow::Result<()> {
         if self.fates.get(&victim).is_some_and(|fate| fate.die_at.is_some()) {
             self.dies(victim).await;
         }
-        for node in nodes {
-            let alive = self.network.pid(*node).is_some();
+        let nodes: Vec<u16> =
+            self.network.nodes().filter(|node| nodes.contains(node) || self.is_dead(*node)).collect();
+        for node in &nodes {
+            let alive = !self.is_dead(*node);
             if alive {
                 self.network.kill_node(*node)?;
             }
             self.count(*node, alive);
         }
         let began = Instant::now();
-        for node in nodes {
+        for node in &nodes {
             self.start(*node, power)?;
         }
-        for node in nodes {
-            self.ready(*node).await?;
+        let mut slowest = Duration::ZERO;
+        for node in &nodes {
+            slowest = slowest.max(self.ready(*node, began).await?);
         }
-        let took = began.elapsed();
-        self.tally.slowest = self.tally.slowest.max(took);
-        self.tally.total += took;
+        self.tally.slowest = self.tally.slowest.max(slowest);
+        self.tally.total += slowest;
         Ok(())
     }
 
-    /// Waits until a node is ready. One that meets its point before that is started again without one.
-    async fn ready(&mut self, node: u16) -> anyhow::Result<()> {
-        let fate = self.fates.get(&node).copied().unwrap_or_default();
-        match self.network.wait_ready([node], READY_WITHIN).await {
-            Err(Fault::Died { .. }) if fate.die_at.is_some() => {
-                self.count(node, false);
-                let fate = Rehearsal { die_at: None, ..fate };
-                self.fates.insert(node, fate);
-                let rehearsal = (fate != Rehearsal::default()).then_some(fate);
-                self.network.start_rehearsing(node, rehearsal)?;
-                self.network.wait_ready([node], READY_WITHIN).await?;
-                Ok(())
+    /// Waits until a node is ready; gives how long that took since `began`, or since others were started. Without
+    /// a quorum it cannot be: whoever meets its point meanwhile, itself or another, is started again without one.
+    async fn ready(&mut self, node: u16, began: Instant) -> anyhow::Result<Duration> {
+        let mut began = began;
+        loop {
+            let fault = match self.network.wait_ready([node], READY_WITHIN).await {
+                Ok(_) => return Ok(began.elapsed()),
+                Err(fault) => fault,
+            };
+            let fated = |node: &u16| self.fates.get(node).is_some_and(|fate| fate.die_at.is_some());
+            let met: Vec<u16> =
+                self.network.nodes().filter(|node| self.is_dead(*node) && fated(node)).collect();
+            if met.is_empty() {
+                return Err(fault.into());
             }
-            outcome => outcome.map(|_| ()).map_err(Into::into),
+            began = Instant::now();
+            for node in met {
+                self.count(node, false);
+                let fate = self.fates.entry(node).or_default();
+                fate.die_at = None;
+                let rehearsal = (*fate != Rehearsal::default()).then_some(*fate);
+                self.network.start_rehearsing(node, rehearsal)?;
+            }
         }
+    }
+
+    fn is_dead(&self, node: u16) -> bool {
+        self.network.pid(node).is_none()
     }
 
     /// Counts a death: at its point, or killed at a random moment.
@@ -155,7 +170,7 @@ impl Crashes {
     /// Waits a while for a node to die by itself.
     async fn dies(&self, node: u16) {
         let until = Instant::now() + POINT_PATIENCE;
-        while Instant::now() < until && self.network.pid(node).is_some() {
+        while Instant::now() < until && !self.is_dead(node) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -163,7 +178,7 @@ impl Crashes {
     async fn check(&mut self, anchorer: &mut Anchorer, done: u64) -> anyhow::Result<()> {
         // A check wants every node alive: those that wait for their points are killed and started without.
         for node in self.network.nodes() {
-            let alive = self.network.pid(node).is_some();
+            let alive = !self.is_dead(node);
             if alive {
                 self.network.kill_node(node)?;
             }
@@ -190,7 +205,7 @@ impl Crashes {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let victim = self.random.random_range(0..VALIDATORS);
             let all = done % ALL_EVERY == 0;
-            let nodes: Vec<u16> = if all { self.network.nodes().collect() } else { self.dead(victim) };
+            let nodes = if all { self.network.nodes().collect() } else { vec![victim] };
             self.tally.all_at_once += u64::from(all);
             self.crash(victim, &nodes, done * 2 > crashes).await?;
             if done % CHECK_EVERY == 0 || done == crashes {
@@ -198,11 +213,6 @@ impl Crashes {
             }
         }
         Ok(())
-    }
-
-    /// The victim, and whoever has died at its point by itself.
-    fn dead(&self, victim: u16) -> Vec<u16> {
-        self.network.nodes().filter(|node| *node == victim || self.network.pid(*node).is_none()).collect()
     }
 }
 
