@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_types::certificate::digest_of_bytes;
 use cairn_types::safety::SafetyRecord;
 use cairn_types::{Address, Block, BlockId, ChainId, Hash, Height};
@@ -12,20 +11,12 @@ use cairn_types::{Address, Block, BlockId, ChainId, Hash, Height};
 use crate::fault::JournalFault;
 use crate::files::{DiskFiles, Files};
 use crate::log::{BlockLog, Frames, LogContents, segment_name, segment_number, segment_start};
+use crate::owner::Owner;
 use crate::slots::{Choice, SAFETY, Slot, choose};
 use crate::watermark::Watermark;
 
 /// Where a new `safety` file is made before it gets its name.
 const SAFETY_NEW: &str = "safety.new";
-
-/// Whose signatures a journal records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
-pub struct Owner {
-    /// The validator's address.
-    pub validator: Address,
-    /// The chain it signs for.
-    pub chain: ChainId,
-}
 
 /// The open journal of one validator. Holds the directory's lock until dropped.
 pub struct Journal {
@@ -255,7 +246,7 @@ impl Journal {
         let place = files.place();
         let fault =
             |source| JournalFault::Io { place: place.clone(), doing: "importing a watermark", source };
-        crate::slots::check_owner(&place, watermark.owner, owner)?;
+        watermark.owner.check(&place, owner)?;
         let exists = files.read(SAFETY).map_err(fault)?.is_some();
         let mut journal =
             if exists { Self::open_in(files, owner)?.0 } else { Self::create_in(files, owner)? };

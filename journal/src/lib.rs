@@ -27,12 +27,14 @@ mod faulty_files;
 mod files;
 mod journal;
 mod log;
+mod owner;
 mod slots;
 mod watermark;
 
 pub use fault::JournalFault;
 pub use faulty_files::{CrashMode, FaultyDisk, FaultyFiles};
 pub use files::{DiskFiles, Files};
-pub use journal::{Journal, JournalContents, Owner};
+pub use journal::{Journal, JournalContents};
 pub use log::{EXTENT_BYTES, FRAME_BYTES_MAX, LOG_BYTES_MAX, SEGMENT_BYTES};
+pub use owner::Owner;
 pub use watermark::Watermark;

@@ -19,8 +19,7 @@ use cairn_types::{Block, BlockId, Hash, Height, decode, encode};
 
 use crate::fault::JournalFault;
 use crate::files::Files;
-use crate::journal::Owner;
-use crate::slots::check_owner;
+use crate::owner::Owner;
 
 /// A segment is closed once it is this long. Small enough that committed bodies leave the disk soon, large
 /// enough that the two extra syncs of a new segment are rare.
@@ -382,7 +381,7 @@ fn read_segment(
         return Err(damaged(format!("{name} does not start with a header")));
     };
     let header: SegmentHeader = decode(header).map_err(|error| damaged(format!("{name}: {error}")))?;
-    check_owner(&place, header.owner, owner)?;
+    header.owner.check(&place, owner)?;
     if header.version != SEGMENT_VERSION || header.number != number {
         return Err(damaged(format!("{name} is segment {} of version {}", header.number, header.version)));
     }

@@ -11,8 +11,8 @@ use cairn_types::safety::SafetyRecord;
 use cairn_types::{decode, encode};
 
 use crate::fault::JournalFault;
-use crate::journal::Owner;
 use crate::log::LogSpan;
+use crate::owner::Owner;
 
 /// The file's name.
 pub(crate) const SAFETY: &str = "safety";
@@ -106,7 +106,7 @@ pub(crate) fn choose(place: &str, file: &[u8], owner: Owner) -> Result<Choice, J
     let slots: Vec<Result<Slot, String>> = file.chunks(SLOT_BYTES).map(Slot::from_bytes).collect();
     for (position, slot) in slots.iter().enumerate() {
         if let Ok(slot) = slot {
-            check_owner(place, slot.owner, owner)?;
+            slot.owner.check(place, owner)?;
             if slot.generation % 2 != (position as u64) % 2 {
                 return Err(damaged(format!("generation {} lies in slot {position}", slot.generation)));
             }
@@ -145,17 +145,4 @@ pub(crate) fn choose(place: &str, file: &[u8], owner: Owner) -> Result<Choice, J
         rewrite.reverse();
     }
     Ok(Choice { rewrite, previous_torn: previous.len() < 2, newest })
-}
-
-/// Refuses another key's or another chain's files.
-pub(crate) fn check_owner(place: &str, got: Owner, expected: Owner) -> Result<(), JournalFault> {
-    let place = place.to_owned();
-    if got.chain != expected.chain {
-        return Err(JournalFault::WrongChain { place, got: got.chain, expected: expected.chain });
-    }
-    if got.validator != expected.validator {
-        let (got, expected) = (got.validator, expected.validator);
-        return Err(JournalFault::WrongValidator { place, got, expected });
-    }
-    Ok(())
 }

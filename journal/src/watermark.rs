@@ -8,7 +8,7 @@ use cairn_types::safety::SafetyRecord;
 use cairn_types::{Block, decode, encode};
 
 use crate::fault::JournalFault;
-use crate::journal::Owner;
+use crate::owner::Owner;
 
 const MAGIC: [u8; 8] = *b"CAIRNWM1";
 const CRC_BYTES: usize = 4;

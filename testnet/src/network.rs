@@ -344,8 +344,12 @@ impl LocalNetwork {
     }
 
     fn reap(&mut self, node: u16) {
-        let ended = self.children.get_mut(&node).and_then(|child| child.try_wait().ok().flatten());
-        if let Some(status) = ended {
+        if self.pid(node).is_some() {
+            return;
+        }
+        let Some(child) = self.children.get_mut(&node) else { return };
+        // A process that dies loses its command line first, and its files, the lock of its home among them, last.
+        if let Some(status) = process::wait_for(child) {
             self.children.remove(&node);
             self.ended.insert(node, status);
         }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use std::os::unix::process::CommandExt;
@@ -135,6 +135,17 @@ fn wait_gone(paths: &NodePaths, patience: Duration) -> bool {
         std::thread::sleep(POLL);
     }
     true
+}
+
+/// How a process of ours that is ending has ended; `None` when it takes longer than [`KILL_PATIENCE`].
+pub fn wait_for(child: &mut Child) -> Option<ExitStatus> {
+    let until = Instant::now() + KILL_PATIENCE;
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < until => std::thread::sleep(POLL),
+            ended => return ended.ok().flatten(),
+        }
+    }
 }
 
 fn forget(paths: &NodePaths) {

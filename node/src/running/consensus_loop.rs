@@ -23,7 +23,7 @@ use super::context::Context;
 use super::epoch::EpochInForce;
 use super::keys::Signer;
 use super::opening::open_journal;
-use super::presence;
+use super::presence::{self, KEY_RUNS_ELSEWHERE};
 use super::stages::Moment;
 use super::task::{Job, Task};
 use super::timers::Timers;
@@ -32,11 +32,6 @@ use crate::exit::Exit;
 
 /// Inputs taken in one turn: bounds how long a vote waits for its turn's sync.
 const TURN_INPUTS_MAX: usize = 256;
-
-/// Why a node stops that hears its own key sign.
-pub(crate) const KEY_RUNS_ELSEWHERE: &str = "this validator's key has signed beyond what its safety journal knows: \
-     it signs in another process too, or the journal was restored from a backup. Two signers with one key would \
-     contradict each other. Stop the other one, or give this node another key";
 
 /// Where the durable record goes: the journal of a validator; nowhere for a follower, which never signs.
 pub(crate) enum Store {

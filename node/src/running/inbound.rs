@@ -12,10 +12,10 @@ use cairn_types::{
 use tokio::sync::{Semaphore, mpsc};
 
 use super::compact;
-use super::consensus_loop::{KEY_RUNS_ELSEWHERE, outbound};
+use super::consensus_loop::outbound;
 use super::context::Context;
 use super::epoch::EpochInForce;
-use super::presence;
+use super::presence::{self, KEY_RUNS_ELSEWHERE};
 use super::serve;
 use super::stages::Moment;
 use super::task::{Job, Source};

@@ -12,9 +12,9 @@ use cairn_types::safety::SafetyRecord;
 use cairn_types::shortcut;
 use cairn_types::{BlockCert, ChainId, Epoch, Genesis, TimeoutCert, View, decode};
 
-use super::consensus_loop::KEY_RUNS_ELSEWHERE;
 use super::epoch::{CannotBegin, EpochInForce};
 use super::keys::{Signer, ValidatorKeys};
+use super::presence::KEY_RUNS_ELSEWHERE;
 use super::rehearsal::Disaster;
 use crate::config::Config;
 use crate::exit::{Exit, WithExit};

@@ -27,6 +27,11 @@ const LINKS_PATIENCE: u32 = 4;
 /// Processes whose answers are counted. Only validators that lie bring more.
 const OTHERS_MAX: usize = 64;
 
+/// Why a node stops that hears its own key sign.
+pub(crate) const KEY_RUNS_ELSEWHERE: &str = "this validator's key has signed beyond what its safety journal knows: \
+     it signs in another process too, or the journal was restored from a backup. Two signers with one key would \
+     contradict each other. Stop the other one, or give this node another key";
+
 /// Why a node stops that found its key in use.
 const KEY_IN_USE: &str = "this validator's key is in use by another process, which answered through other validators: it \
      signs in another process too, and two signers with one key would contradict each other. Stop the other one, or give \

@@ -18,9 +18,9 @@ use cairn_types::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::consensus_loop::KEY_RUNS_ELSEWHERE;
 use super::context::Context;
 use super::epoch::EpochInForce;
+use super::presence::KEY_RUNS_ELSEWHERE;
 use super::task::{Job, Source, Task};
 use super::wire::{Entries, Found, MeshRequest};
 use crate::exit::Exit;
