@@ -28,6 +28,11 @@ const ADDRESSES_MAX: usize = 64;
 /// External addresses of one swarm: what a node record can hold.
 const EXTERNAL_MAX: usize = cairn_types::node_record::NODE_ADDRESSES_MAX;
 
+/// Fewest blocks from one snapshot to the next: below it a loaded node would do little else.
+const EVERY_BLOCKS_MIN: u64 = 10;
+/// Most snapshots kept; each is offered to whoever asks, and takes its room on the disk.
+const KEEP_SNAPSHOTS_MAX: usize = 16;
+
 /// Why a configuration is refused.
 #[derive(Debug, Error)]
 pub(crate) enum ConfigFault {
@@ -56,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) keys: KeysConfig,
     /// Storage.
     pub(crate) state: StateConfig,
+    /// Snapshots of the running node.
+    pub(crate) snapshots: SnapshotsConfig,
     /// Logs.
     pub(crate) log: LogConfig,
 }
@@ -110,6 +117,24 @@ pub(crate) struct StateConfig {
     pub(crate) role: Role,
     /// Newest blocks that are kept whole whatever the role.
     pub(crate) keep_blocks: u64,
+}
+
+/// `[snapshots]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SnapshotsConfig {
+    /// Blocks from one to the next; `None` = none are made.
+    pub(crate) every_blocks: Option<u64>,
+    /// Newest ones that are kept.
+    pub(crate) keep: usize,
+}
+
+impl SnapshotsConfig {
+    /// Blocks from one to the next on a node that keeps this many: the blocks above its newest snapshot are always
+    /// there, or nobody could go on from it.
+    pub(crate) fn interval(&self, state: &StateConfig) -> Option<u64> {
+        let every = self.every_blocks?;
+        Some(if state.role == Role::Archive { every } else { every.min(state.keep_blocks / 2) })
+    }
 }
 
 /// `[log]`.
@@ -252,6 +277,7 @@ impl Validator<'_> {
                 passphrase_file: self.path(&raw.keys.passphrase_file),
             },
             state: StateConfig { cache_mib, role, keep_blocks },
+            snapshots: self.snapshots(raw)?,
             log: LogConfig {
                 level: self.level(&raw.log.level)?,
                 format: match raw.log.format.as_str() {
@@ -263,6 +289,22 @@ impl Validator<'_> {
                 },
             },
         })
+    }
+
+    fn snapshots(&self, raw: &Raw) -> Result<SnapshotsConfig, ConfigFault> {
+        let every = raw.snapshots.every_blocks;
+        if (1..EVERY_BLOCKS_MIN).contains(&every) {
+            let expected = format!("at least {EVERY_BLOCKS_MIN} blocks, or 0 for no snapshots");
+            return Err(self.refuse("snapshots.every_blocks", &every.to_string(), expected));
+        }
+        let keep = usize::try_from(raw.snapshots.keep).unwrap_or(usize::MAX);
+        if !(1..=KEEP_SNAPSHOTS_MAX).contains(&keep) {
+            let expected = format!(
+                "1 to {KEEP_SNAPSHOTS_MAX} snapshots; to have none made, set snapshots.every_blocks = 0"
+            );
+            return Err(self.refuse("snapshots.keep", &keep.to_string(), expected));
+        }
+        Ok(SnapshotsConfig { every_blocks: (every > 0).then_some(every), keep })
     }
 
     fn refuse(&self, key: &'static str, got: &str, expected: String) -> ConfigFault {

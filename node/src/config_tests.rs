@@ -123,6 +123,9 @@ fn values_out_of_range_say_what_was_expected() {
         ("[rpc]\nlisten = \"localhost\"\n", "127.0.0.1:26657"),
         ("[rpc]\nlisten = \"\"\n", "127.0.0.1:26657"),
         ("[state]\ncache_mib = 1\n", "8 to 1048576 MiB"),
+        ("[snapshots]\nevery_blocks = 9\n", "at least 10 blocks, or 0 for no snapshots"),
+        ("[snapshots]\nkeep = 0\n", "1 to 16 snapshots; to have none made, set snapshots.every_blocks = 0"),
+        ("[snapshots]\nkeep = 17\n", "1 to 16 snapshots"),
         ("[log]\nlevel = \"loud\"\n", "off, error, warn, info, debug, trace"),
         ("[log]\nformat = \"xml\"\n", "\"pretty\" or \"json\""),
         ("[p2p]\nbootstrap = [\"127.0.0.1:26656\"]\n", "must begin with /"),
@@ -181,4 +184,23 @@ fn a_missing_file_says_to_run_init() {
     let home = tempfile::tempdir().unwrap();
     let said = Config::load_with(home.path(), [], &[]).expect_err("no file").to_string();
     assert!(said.contains("cairn init"), "{said}");
+}
+
+#[test]
+fn snapshots_are_made_while_the_blocks_above_them_are_kept() {
+    let interval = |text: &str| {
+        let config = load(text, &[], &[]).unwrap().config;
+        config.snapshots.interval(&config.state)
+    };
+    assert_eq!(interval(""), Some(10_000));
+    assert_eq!(interval("[snapshots]\nevery_blocks = 0\n"), None);
+    assert_eq!(
+        interval("[snapshots]\nevery_blocks = 1000000\n"),
+        Some(1_000_000),
+        "an archive keeps everything"
+    );
+    let prover = "[state]\nrole = \"prover\"\nkeep_blocks = 2000\n[snapshots]\nevery_blocks = ";
+    assert_eq!(interval(&format!("{prover}1000000\n")), Some(1_000));
+    assert_eq!(interval(&format!("{prover}50\n")), Some(50));
+    assert_eq!(interval(&format!("{prover}0\n")), None);
 }

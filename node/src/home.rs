@@ -159,6 +159,16 @@ impl Home {
         self.path("data")
     }
 
+    /// `snapshots/`: those that the running node makes.
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.path("snapshots")
+    }
+
+    /// `run/`: what lives only while a process does.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.path("run")
+    }
+
     /// `address_book`: peers seen before.
     pub(crate) fn address_book(&self) -> PathBuf {
         self.path("address_book")
@@ -174,7 +184,7 @@ fn absolute(root: &Path) -> Result<PathBuf, HomeFault> {
 }
 
 /// Makes a directory (and its parents) that only its owner may enter.
-fn create_directory(path: &Path) -> Result<(), HomeFault> {
+pub(crate) fn create_directory(path: &Path) -> Result<(), HomeFault> {
     let fault = |error| HomeFault::Io { action: "create", path: path.to_owned(), error };
     fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(fault)?;
     fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)).map_err(fault)

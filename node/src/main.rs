@@ -8,6 +8,7 @@ mod home;
 mod logging;
 mod passphrase;
 mod running;
+mod snapshots;
 
 /// Tens of threads allocate blocks and free them on others: the system's allocator keeps several times what
 /// is in use then.

@@ -16,7 +16,7 @@ use crate::layout::number;
 use crate::overlay::{Head, View};
 use crate::snapshot::SnapshotHandover;
 use crate::state::State;
-use crate::storage::{Storage, Table};
+use crate::storage::{ReadStorage, Table};
 
 /// What an epoch is run by, as stored under its number.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
@@ -79,7 +79,7 @@ fn put(batch: &mut Batch, epoch: &StoredEpoch, proof: &EpochProof) {
 
 /// The rules of an epoch; `genesis` are those of epoch 0. `None` for one that is not stored.
 pub(crate) fn load_rules(
-    store: &dyn Storage,
+    store: &dyn ReadStorage,
     genesis: &Arc<Rules>,
     epoch: Epoch,
 ) -> Result<Option<Arc<Rules>>, StateError> {
@@ -102,7 +102,7 @@ pub(crate) fn load_rules(
     })))
 }
 
-fn load(store: &dyn Storage, epoch: Epoch) -> Result<Option<StoredEpoch>, StateError> {
+fn load(store: &dyn ReadStorage, epoch: Epoch) -> Result<Option<StoredEpoch>, StateError> {
     let bytes = store.get(Table::Epochs, &number(epoch.get()))?;
     bytes.map(|bytes| decode(&bytes).map_err(|error| StateError::damaged("epoch", error))).transpose()
 }

@@ -23,7 +23,7 @@ impl State {
     ///
     /// # Errors
     /// When the snapshot is not complete, the store holds blocks already, or it cannot be written.
-    pub fn install(store: &dyn Storage, genesis: &Genesis, intake: Intake<'_>) -> Result<Header, StateError> {
+    pub fn install(store: &dyn Storage, genesis: &Genesis, intake: Intake) -> Result<Header, StateError> {
         intake.check_complete().map_err(|fault| StateError::BadSnapshot { why: fault.to_string() })?;
         let (_, head) = startup::open(store, genesis)?;
         if head.header.height.get() > 0 {
@@ -120,7 +120,7 @@ fn places(peaks: &Peaks, size: u64) -> impl Iterator<Item = (u8, u64, &Hash)> {
     })
 }
 
-fn put_map(batch: &mut Batch, intake: &Intake<'_>, header: &Header) -> Result<(), StateError> {
+fn put_map(batch: &mut Batch, intake: &Intake, header: &Header) -> Result<(), StateError> {
     let version = header.height.get();
     let (found, writes) = authenticated::update(&Nothing, None, version, intake.leaves.clone())?;
     if found != header.state_root {

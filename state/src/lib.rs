@@ -22,6 +22,7 @@ mod delegation;
 mod epochs;
 mod error;
 mod execute;
+mod freeze;
 mod governance;
 mod identity;
 mod install;
@@ -50,6 +51,7 @@ pub use batch::Batch;
 pub use commit::{Committed, CommittedBlock};
 pub use epochs::EpochBegin;
 pub use error::StateError;
+pub use freeze::Frozen;
 pub use governance::GovernanceRefusal;
 pub use layout::TxLocation;
 pub use log_proof::AnchorLog;
@@ -64,4 +66,4 @@ pub use snapshot::{
     SnapshotHandover, SnapshotHead, WindowBlock,
 };
 pub use state::{Built, OVERLAYS_MAX, State, Tip};
-pub use storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor};
+pub use storage::{Durability, Order, ReadStorage, Scan, Storage, StorageError, Table, Visitor};

@@ -6,7 +6,9 @@ use std::ops::Bound;
 use parking_lot::RwLock;
 
 use crate::batch::Batch;
-use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor, prefix_end};
+use crate::storage::{
+    Durability, Order, ReadStorage, Scan, Storage, StorageError, Table, Visitor, prefix_end,
+};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -112,7 +114,7 @@ impl Inner {
     }
 }
 
-impl Storage for MemoryStorage {
+impl ReadStorage for MemoryStorage {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(self.inner.read().tables.get(table.index()).and_then(|rows| rows.get(key)).cloned())
     }
@@ -138,7 +140,9 @@ impl Storage for MemoryStorage {
         };
         Ok(())
     }
+}
 
+impl Storage for MemoryStorage {
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError> {
         let mut inner = self.inner.write();
         let number = inner.writes;
@@ -173,6 +177,11 @@ impl Storage for MemoryStorage {
         inner.undo.clear();
         inner.unsynced.clear();
         Ok(())
+    }
+
+    fn frozen(&self) -> Box<dyn ReadStorage + '_> {
+        let tables = self.inner.read().tables.clone();
+        Box::new(Self { inner: RwLock::new(Inner { tables, ..Inner::default() }) })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::error::StateError;
 use crate::governance::Rules;
 use crate::layout::TxLocation;
 use crate::logs::{Logs, StoredNode};
-use crate::storage::{Storage, Table};
+use crate::storage::{ReadStorage, Table};
 
 /// A block and everything needed to append to it.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ pub(crate) struct Overlay {
 
 /// The state after some block: its overlay, its ancestors' overlays, and the committed tables.
 pub(crate) struct View<'a> {
-    pub(crate) store: &'a dyn Storage,
+    pub(crate) store: &'a dyn ReadStorage,
     /// Newest first.
     pub(crate) chain: Vec<Arc<Overlay>>,
 }
@@ -144,7 +144,7 @@ impl View<'_> {
     }
 }
 
-pub(crate) fn read_location(store: &dyn Storage, id: &TxId) -> Result<Option<TxLocation>, StateError> {
+pub(crate) fn read_location(store: &dyn ReadStorage, id: &TxId) -> Result<Option<TxLocation>, StateError> {
     let bytes = store.get(Table::Transactions, id.as_bytes())?;
     bytes
         .map(|bytes| cairn_types::decode(&bytes).map_err(|error| StateError::damaged("transaction", error)))

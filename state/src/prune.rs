@@ -11,7 +11,7 @@ use crate::error::StateError;
 use crate::layout::{Link, META_KEPT, indexed, link_prefix, number, reference_prefix};
 use crate::query::Reader;
 use crate::state::State;
-use crate::storage::{Durability, Storage, Table};
+use crate::storage::{Durability, ReadStorage, Table};
 
 /// Fewest newest blocks that any role keeps whole, so that peers a little behind find them.
 pub const KEEP_BLOCKS_MIN: u64 = 1_024;
@@ -72,7 +72,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn load(store: &dyn Storage) -> Result<Self, StateError> {
+    pub(crate) fn load(store: &dyn ReadStorage) -> Result<Self, StateError> {
         let Some(bytes) = store.get(Table::Meta, META_KEPT)? else { return Ok(Self::default()) };
         cairn_types::decode(&bytes).map_err(|error| StateError::damaged("what is kept", error))
     }
@@ -124,7 +124,10 @@ impl State {
             self.prune_records(&mut batch, &mut kept, &tip, end)?;
         }
         let stop = end.min(kept.blocks_from.get().saturating_add(PRUNE_STEP_BLOCKS));
-        let stop = if role == Role::Validator { stop.min(kept.records_height.get()) } else { stop };
+        let stop = match role {
+            Role::Validator => stop.min(kept.records_height.get()),
+            Role::Prover | Role::Archive => self.below_window(kept.blocks_from.get(), stop, &tip)?,
+        };
         for height in kept.blocks_from.get()..stop {
             batch.delete(Table::Bodies, &number(height));
         }
@@ -135,6 +138,24 @@ impl State {
             self.live.write().kept = kept;
         }
         Ok(kept)
+    }
+
+    /// Whether `height` and the block above it lie below the replay window of `tip`: a snapshot lists the window's
+    /// transactions, and those of the block that it ends with, from their bodies.
+    fn is_below_window(&self, height: Height, tip: &Header) -> Result<bool, StateError> {
+        let above = Reader { store: self.store.as_ref() }.header(height.next())?;
+        let window_ms = self.params().replay_window_ms;
+        Ok(above.is_some_and(|above| above.time_ms.saturating_add(window_ms) < tip.time_ms))
+    }
+
+    /// The end of those blocks in `from..stop` that lie below the replay window.
+    fn below_window(&self, from: u64, stop: u64, tip: &Header) -> Result<u64, StateError> {
+        for height in from..stop {
+            if !self.is_below_window(Height::new(height), tip)? {
+                return Ok(height);
+            }
+        }
+        Ok(stop)
     }
 
     /// Records, their index entries, certificates and the places of transactions, up to `end`.
@@ -151,7 +172,7 @@ impl State {
             let height = Height::new(height);
             let Some(header) = reader.header(height)? else { break };
             // A transaction in the replay window must be found when it comes again.
-            if header.time_ms.saturating_add(self.params().replay_window_ms) >= tip.time_ms {
+            if !self.is_below_window(height, tip)? {
                 break;
             }
             // The log's last leaf may be a peak that opening recomputes.

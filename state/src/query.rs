@@ -20,7 +20,7 @@ use crate::layout::{
 use crate::logs::{Lane, history_leaf, lane};
 use crate::overlay::read_location;
 use crate::state::State;
-use crate::storage::{Order, Scan, Storage, Table};
+use crate::storage::{Order, ReadStorage, Scan, Table};
 
 /// Records on one page, at most.
 pub const QUERY_PAGE_MAX: usize = 100;
@@ -85,7 +85,7 @@ pub struct LogSizes {
 /// Decoded reads of the tables.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
-    pub(crate) store: &'a dyn Storage,
+    pub(crate) store: &'a dyn ReadStorage,
 }
 
 impl Reader<'_> {
@@ -141,7 +141,7 @@ impl Reader<'_> {
         Ok(bytes.and_then(|bytes| lane(&bytes, Lane::Blake3)))
     }
 
-    fn certificate(&self, height: Height) -> Result<Option<CommitCert>, StateError> {
+    pub(crate) fn certificate(&self, height: Height) -> Result<Option<CommitCert>, StateError> {
         self.read(Table::Certificates, &number(height.get()), "certificate")
     }
 

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use cairn_types::shortcut::{self, Step};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions, SliceTransform, WriteBatch,
-    WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions,
+    SliceTransform, Snapshot, WriteBatch, WriteOptions,
 };
 
 use crate::batch::Batch;
-use crate::storage::{Durability, Order, Scan, Storage, StorageError, Table, Visitor, prefix_end};
+use crate::storage::{
+    Durability, Order, ReadStorage, Scan, Storage, StorageError, Table, Visitor, prefix_end,
+};
 use crate::warm::{Found, Warm};
 
 /// One cache for the blocks, indexes and filters of all tables.
@@ -25,6 +27,8 @@ const BYTES_PER_SYNC: u64 = 1 << 20;
 const METADATA_BLOCK_BYTES: usize = 4 << 10;
 /// File handles: enough for some hundred gigabytes of 64 MiB files to be served from the hot ones.
 const OPEN_FILES_MAX: i32 = 512;
+/// The block cache of a reader beside a running node, which reads everything once.
+const BESIDE_CACHE_BYTES: usize = 8 << 20;
 /// Values of at least this size leave the tree for blob files and are never rewritten by compaction.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
 /// Index keys begin with a 32-byte digest; bloom filters work on it.
@@ -67,7 +71,29 @@ impl RocksStorage {
         Ok(Self { db, warm: Warm::new(), path })
     }
 
-    fn family(&self, table: Table) -> Result<&rocksdb::ColumnFamily, StorageError> {
+    /// Opens a folder to read from, beside the process that has it open: what that process has written so far. Every
+    /// write is refused. `scratch` takes this reader's own log.
+    ///
+    /// A reader whose files went away under it, because that process compacted them just then, says so: open it again.
+    ///
+    /// # Errors
+    /// When there is no database, the disk fails, or the data is damaged.
+    pub fn open_beside(path: impl AsRef<Path>, scratch: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let path = path.as_ref().to_path_buf();
+        let cache = Cache::new_lru_cache(BESIDE_CACHE_BYTES);
+        let tables =
+            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
+        let mut options = database_options();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        // All files are opened now: they may be deleted by name at any moment.
+        options.set_max_open_files(-1);
+        let db = DB::open_cf_descriptors_as_secondary(&options, path.as_path(), scratch.as_ref(), tables)
+            .map_err(|error| fault(&error, "open", &path))?;
+        Ok(Self { db, warm: Warm::new(), path })
+    }
+
+    fn family(&self, table: Table) -> Result<&ColumnFamily, StorageError> {
         self.db.cf_handle(table.name()).ok_or_else(|| StorageError::Damaged {
             doing: "find a table",
             why: format!("table {} is missing", table.name()),
@@ -167,7 +193,64 @@ fn within_one_digest(scan: &Scan<'_>) -> bool {
         && scan.prefix.len() >= DIGEST_BYTES
 }
 
-impl Storage for RocksStorage {
+/// Bounds of a scan, and where it begins.
+fn scan_options<'a>(scan: &Scan<'a>) -> (ReadOptions, IteratorMode<'a>) {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(scan.prefix);
+    if let Some(end) = prefix_end(scan.prefix) {
+        options.set_iterate_upper_bound(end);
+    }
+    if !within_one_digest(scan) || scan.order == Order::Descending {
+        options.set_total_order_seek(true);
+    }
+    let mode = match (scan.order, scan.from) {
+        (Order::Ascending, from) => {
+            IteratorMode::From(from.unwrap_or_default().max(scan.prefix), Direction::Forward)
+        }
+        (Order::Descending, Some(from)) => IteratorMode::From(from, Direction::Reverse),
+        (Order::Descending, None) => IteratorMode::End,
+    };
+    (options, mode)
+}
+
+/// Hands rows out until `visit` breaks.
+fn visit_rows(
+    rows: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>,
+    visit: &mut Visitor<'_>,
+    path: &Path,
+) -> Result<(), StorageError> {
+    for row in rows {
+        let (key, value) = row.map_err(|error| fault(&error, "scan", path))?;
+        if visit(&key, &value).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The tables as they were at one moment. What is read here once is not read again, so it takes no room in caches.
+struct Frozen<'a> {
+    storage: &'a RocksStorage,
+    snapshot: Snapshot<'a>,
+}
+
+impl ReadStorage for Frozen<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let row = self.snapshot.get_cf_opt(self.storage.family(table)?, key, options);
+        row.map_err(|error| fault(&error, "read", &self.storage.path))
+    }
+
+    fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
+        let family = self.storage.family(scan.table)?;
+        let (mut options, mode) = scan_options(&scan);
+        options.fill_cache(false);
+        visit_rows(self.snapshot.iterator_cf_opt(family, options, mode), visit, &self.storage.path)
+    }
+}
+
+impl ReadStorage for RocksStorage {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let ticket = match self.warm.get(table, key) {
             Some(Found::Row(row)) => return Ok(row),
@@ -184,31 +267,12 @@ impl Storage for RocksStorage {
 
     fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
         let family = self.family(scan.table)?;
-        let end = prefix_end(scan.prefix);
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(scan.prefix);
-        if let Some(end) = &end {
-            options.set_iterate_upper_bound(end.as_slice());
-        }
-        if !within_one_digest(&scan) || scan.order == Order::Descending {
-            options.set_total_order_seek(true);
-        }
-        let mode = match (scan.order, scan.from) {
-            (Order::Ascending, from) => {
-                IteratorMode::From(from.unwrap_or_default().max(scan.prefix), Direction::Forward)
-            }
-            (Order::Descending, Some(from)) => IteratorMode::From(from, Direction::Reverse),
-            (Order::Descending, None) => IteratorMode::End,
-        };
-        for row in self.db.iterator_cf_opt(family, options, mode) {
-            let (key, value) = row.map_err(|error| fault(&error, "scan", &self.path))?;
-            if visit(&key, &value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let (options, mode) = scan_options(&scan);
+        visit_rows(self.db.iterator_cf_opt(family, options, mode), visit, &self.path)
     }
+}
 
+impl Storage for RocksStorage {
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError> {
         let mut writes =
             WriteBatch::with_capacity_bytes(batch.bytes().saturating_add(batch.len().saturating_mul(8)));
@@ -234,6 +298,10 @@ impl Storage for RocksStorage {
         self.db
             .flush_wal(!shortcut::is_left_out(Step::Sync))
             .map_err(|error| fault(&error, "sync", &self.path))
+    }
+
+    fn frozen(&self) -> Box<dyn ReadStorage + '_> {
+        Box::new(Frozen { storage: self, snapshot: self.db.snapshot() })
     }
 }
 

@@ -11,7 +11,6 @@
 //! What is not in a snapshot (older blocks, records) is fetched elsewhere or, by role, never.
 
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -22,24 +21,18 @@ use cairn_types::transaction::block_leaf;
 use cairn_types::tree::{self, Peaks};
 use cairn_types::validator::SetFault;
 use cairn_types::{
-    Address, CommitCert, Epoch, EpochProof, Genesis, Hash, Header, Height, Params, PublicKey,
-    SignedTransaction, StateKey, TxId, ValidatorSet, decode, encode,
+    Address, CommitCert, Epoch, EpochProof, Genesis, Hash, Header, Height, Params, PublicKey, StateKey, TxId,
+    ValidatorSet, decode,
 };
 use thiserror::Error;
 
 use crate::authenticated::read_value;
-use crate::error::StateError;
-use crate::query::Reader;
-use crate::sparse::{Edges, Leaf, PLACEHOLDER, edges, root};
-use crate::state::State;
-use crate::storage::{Order, Scan, Storage, Table};
+use crate::sparse::{Edges, Leaf, PLACEHOLDER, root};
 
 /// The form of this build's snapshots.
 pub const SNAPSHOT_VERSION: u8 = 2;
 /// Bytes of values and keys gathered into one chunk before the next begins.
-const CHUNK_BYTES: usize = 512 << 10;
-/// Window blocks gathered into one chunk, unless their lists fill it sooner.
-const CHUNK_BLOCKS: usize = 512;
+pub(crate) const CHUNK_BYTES: usize = 512 << 10;
 /// Longest chunk read: one identity with all its keys, or one full block's list, and as much again.
 pub const CHUNK_BYTES_MAX: usize = 8 << 20;
 
@@ -105,7 +98,7 @@ pub enum SnapshotChunk {
 }
 
 /// Checks signatures for an [`Intake`]: this crate knows none.
-pub trait SignatureCheck {
+pub trait SignatureCheck: Send + Sync {
     /// Whether the commit certificate is signed by a quorum of `set`.
     ///
     /// # Errors
@@ -162,13 +155,15 @@ pub enum SnapshotFault {
     MapShort,
     #[error("the public keys of identity {address} are not those it names")]
     Keys { address: String },
+    #[error("the chunk holds nothing new")]
+    Empty,
     #[error("the chunk does not decode: {0}")]
     Malformed(String),
 }
 
 /// What a snapshot's chunks have brought so far, all of it verified.
-pub struct Intake<'a> {
-    signatures: &'a dyn SignatureCheck,
+pub struct Intake {
+    signatures: Arc<dyn SignatureCheck>,
     pub(crate) head: SnapshotHead,
     /// The validators of the epoch reached so far.
     pub(crate) set: ValidatorSet,
@@ -181,14 +176,14 @@ pub struct Intake<'a> {
     window_done: bool,
 }
 
-impl fmt::Debug for Intake<'_> {
+impl fmt::Debug for Intake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (height, epoch) = (self.head.header.height, self.set.epoch());
         f.debug_struct("Intake").field("height", &height).field("epoch", &epoch).finish_non_exhaustive()
     }
 }
 
-impl<'a> Intake<'a> {
+impl Intake {
     /// Begins with a head.
     ///
     /// # Errors
@@ -196,7 +191,7 @@ impl<'a> Intake<'a> {
     pub fn new(
         head: SnapshotHead,
         genesis: &Genesis,
-        signatures: &'a dyn SignatureCheck,
+        signatures: Arc<dyn SignatureCheck>,
     ) -> Result<Self, SnapshotFault> {
         let header = &head.header;
         if head.version != SNAPSHOT_VERSION {
@@ -239,13 +234,21 @@ impl<'a> Intake<'a> {
         &self.head.header
     }
 
+    /// The epoch that the hand-overs have led to. When it is the header's, the header is certified.
+    pub fn epoch(&self) -> Epoch {
+        self.set.epoch()
+    }
+
     /// Takes the next chunk, from its bytes.
     ///
     /// # Errors
     /// What is wrong with it; the intake is then as before, and the chunk can be had from elsewhere.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), SnapshotFault> {
         let chunk = decode(bytes).map_err(|error| SnapshotFault::Malformed(error.to_string()))?;
+        // So that there is an end to what anybody can give.
         match chunk {
+            SnapshotChunk::Handovers(none) if none.is_empty() => Err(SnapshotFault::Empty),
+            SnapshotChunk::Window(none) if none.is_empty() => Err(SnapshotFault::Empty),
             SnapshotChunk::Handovers(handovers) => self.add_handovers(handovers),
             SnapshotChunk::Map(run) => self.add_map(run),
             SnapshotChunk::Window(blocks) => self.add_window(blocks),
@@ -354,6 +357,9 @@ impl<'a> Intake<'a> {
             return Err(SnapshotFault::MapOrder);
         }
         let skip = usize::from(!self.leaves.is_empty());
+        if run.leaves.len() <= skip {
+            return Err(SnapshotFault::Empty);
+        }
         let fresh: Vec<_> = run.leaves.into_iter().skip(skip).collect();
         check_keys(&fresh, &run.keys)?;
         let rules = match all_empty(&edges.right) {
@@ -418,150 +424,4 @@ fn check_keys(leaves: &[(Hash, Vec<u8>)], keys: &[PublicKey]) -> Result<(), Snap
         None => Ok(()),
         Some(address) => Err(SnapshotFault::Keys { address: address.to_string() }),
     }
-}
-
-impl State {
-    /// A snapshot at the tip, handed out chunk by chunk: first the head, then each chunk's bytes. No block is
-    /// committed meanwhile. `None` when the tip has no certificate of its own or ends its epoch: try again a block
-    /// later.
-    ///
-    /// # Errors
-    /// When storage fails; whatever `write` gives ends it.
-    pub fn snapshot(
-        &self,
-        write: &mut dyn FnMut(Vec<u8>) -> std::io::Result<()>,
-    ) -> Result<Option<Header>, StateError> {
-        let _writer = self.writer.lock();
-        self.check_running()?;
-        let head = self.live.read().head.clone();
-        let header = head.header.as_ref().clone();
-        let certificate = self.certificate(header.height)?.filter(|_| !header.ends_epoch());
-        let Some(certificate) = certificate else { return Ok(None) };
-        let mut chunks = handover_chunks(self, header.epoch)?;
-        chunks.extend(map_chunks(self.store.as_ref())?);
-        chunks.extend(window_chunks(self, &header)?);
-        let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-        let first = SnapshotHead {
-            version: SNAPSHOT_VERSION,
-            header: header.clone(),
-            certificate,
-            anchors: head.logs.anchors.clone(),
-            anchors_sha256: head.logs.anchors_sha256.clone(),
-            history: head.logs.history.clone(),
-            chunks: count,
-        };
-        let io = |error: std::io::Error| {
-            StateError::Storage(crate::storage::StorageError::Io {
-                doing: "write a snapshot",
-                why: error.to_string(),
-            })
-        };
-        write(encode(&first)).map_err(io)?;
-        for chunk in chunks {
-            write(encode(&chunk)).map_err(io)?;
-        }
-        Ok(Some(header))
-    }
-}
-
-fn handover_chunks(state: &State, until: Epoch) -> Result<Vec<SnapshotChunk>, StateError> {
-    let (mut chunks, mut handovers, mut bytes) = (Vec::new(), Vec::new(), 0usize);
-    let mut epoch = Epoch::ZERO;
-    while epoch < until {
-        let missing = || StateError::damaged("epoch", format!("the end of epoch {epoch} is missing"));
-        let proof = state.epoch_proof(epoch)?.ok_or_else(missing)?;
-        let next = state.validators_of(epoch.next())?.ok_or_else(missing)?;
-        let handover = SnapshotHandover { proof, next: (*next).clone() };
-        bytes = bytes.saturating_add(encode(&handover).len());
-        handovers.push(handover);
-        epoch = epoch.next();
-        if bytes >= CHUNK_BYTES || epoch == until {
-            chunks.push(SnapshotChunk::Handovers(std::mem::take(&mut handovers)));
-            bytes = 0;
-        }
-    }
-    Ok(chunks)
-}
-
-fn window_chunks(state: &State, tip: &Header) -> Result<Vec<SnapshotChunk>, StateError> {
-    let reader = Reader { store: state.store.as_ref() };
-    let (mut chunks, mut blocks, mut listed) = (Vec::new(), Vec::new(), 0usize);
-    let mut height = Some(tip.height);
-    while let Some(at) = height {
-        let header = reader
-            .header(at)?
-            .ok_or_else(|| StateError::damaged("header", format!("none at height {at}")))?;
-        let transactions = window_list(state.store.as_ref(), &header)?;
-        let over = header.time_ms.saturating_add(state.params().replay_window_ms) <= tip.time_ms;
-        listed = listed.saturating_add(transactions.len());
-        blocks.push(WindowBlock { header, transactions });
-        height = if over { None } else { at.previous() };
-        let full = blocks.len() >= CHUNK_BLOCKS || listed.saturating_mul(64) >= CHUNK_BYTES;
-        if full || height.is_none() {
-            chunks.push(SnapshotChunk::Window(std::mem::take(&mut blocks)));
-            listed = 0;
-        }
-    }
-    Ok(chunks)
-}
-
-/// Ids and witnesses of a block's transactions, from its body.
-fn window_list(store: &dyn Storage, header: &Header) -> Result<Vec<(TxId, Hash)>, StateError> {
-    if header.tx_count == 0 {
-        return Ok(Vec::new());
-    }
-    let missing = || StateError::Pruned {
-        what: format!("the transactions of block {}, which the replay window needs,", header.height),
-        earliest: header.height.next(),
-    };
-    let bytes = store.get(Table::Bodies, &crate::layout::number(header.height.get()))?.ok_or_else(missing)?;
-    let body: Vec<SignedTransaction> =
-        decode(&bytes).map_err(|error| StateError::damaged("block body", error))?;
-    Ok(body.iter().map(|signed| (signed.transaction.id(), signed.witness())).collect())
-}
-
-fn map_chunks(store: &dyn Storage) -> Result<Vec<SnapshotChunk>, StateError> {
-    let mut values: Vec<(Hash, Vec<u8>)> = Vec::new();
-    let scan = Scan { table: Table::TreeValues, prefix: &[], from: None, order: Order::Ascending };
-    store.scan(scan, &mut |key, value| {
-        if let Ok(key) = <[u8; 32]>::try_from(key) {
-            values.push((Hash(key), value.to_vec()));
-        }
-        ControlFlow::Continue(())
-    })?;
-    let leaves: Vec<Leaf> = values.iter().map(|(key, value)| Leaf::new(key.0, value)).collect();
-    let (mut chunks, mut from) = (Vec::new(), 0usize);
-    while from < values.len() {
-        let (mut to, mut bytes, mut keys) = (from, 0usize, Vec::new());
-        for (at, (key, value)) in values.iter().enumerate().skip(from) {
-            if to > from.saturating_add(1) && bytes >= CHUNK_BYTES {
-                break;
-            }
-            bytes = bytes.saturating_add(value.len());
-            // The first leaf of a later run is the last one's again, and its keys are there already.
-            if at > from || from == 0 {
-                for held in identity_of(key, value).map(|(_, entry)| entry.keys).unwrap_or_default() {
-                    let public = public_key(store, &held.address)?;
-                    bytes = bytes.saturating_add(public.as_bytes().len());
-                    keys.push(public);
-                }
-            }
-            to = at.saturating_add(1);
-        }
-        let Edges { left, right } = edges(&leaves, from, to);
-        let run = values.get(from..to).unwrap_or_default().to_vec();
-        chunks.push(SnapshotChunk::Map(MapRun { leaves: run, left, right, keys }));
-        if to >= values.len() {
-            break;
-        }
-        from = to.saturating_sub(1);
-    }
-    Ok(chunks)
-}
-
-fn public_key(store: &dyn Storage, address: &Address) -> Result<PublicKey, StateError> {
-    let bytes = store
-        .get(Table::PublicKeys, address.as_bytes())?
-        .ok_or_else(|| StateError::damaged("public key", format!("the key of {address} is missing")))?;
-    decode(&bytes).map_err(|error| StateError::damaged("public key", error))
 }

@@ -32,9 +32,14 @@ impl Leaf {
     }
 
     fn bit(&self, depth: usize) -> bool {
-        let byte = self.key.get(depth >> 3).copied().unwrap_or_default();
-        byte.wrapping_shr(7u32.saturating_sub(u32::try_from(depth & 7).unwrap_or_default())) & 1 == 1
+        bit(&self.key, depth)
     }
+}
+
+/// A bit of a key hash, the most significant first.
+pub(crate) fn bit(key: &[u8; 32], depth: usize) -> bool {
+    let byte = key.get(depth >> 3).copied().unwrap_or_default();
+    byte.wrapping_shr(7u32.saturating_sub(u32::try_from(depth & 7).unwrap_or_default())) & 1 == 1
 }
 
 fn join(left: Hash, right: Hash) -> Hash {
@@ -73,41 +78,6 @@ fn subtree(leaves: &[Leaf], depth: usize) -> Hash {
 pub(crate) struct Edges {
     pub(crate) left: Vec<Hash>,
     pub(crate) right: Vec<Hash>,
-}
-
-/// The edges of `all[from..to]`; `all` is every leaf, sorted.
-pub(crate) fn edges(all: &[Leaf], from: usize, to: usize) -> Edges {
-    let mut edges = Edges::default();
-    let (Some(first), Some(last)) = (all.get(from), to.checked_sub(1).and_then(|last| all.get(last))) else {
-        return edges;
-    };
-    let mut rest = all;
-    for depth in 0..KEY_BITS {
-        if rest.len() <= 1 {
-            break;
-        }
-        let (left, right) = split(rest, depth);
-        if first.bit(depth) {
-            edges.left.push(subtree(left, depth.saturating_add(1)));
-            rest = right;
-        } else {
-            rest = left;
-        }
-    }
-    rest = all;
-    for depth in 0..KEY_BITS {
-        if rest.len() <= 1 {
-            break;
-        }
-        let (left, right) = split(rest, depth);
-        if last.bit(depth) {
-            rest = right;
-        } else {
-            edges.right.push(subtree(right, depth.saturating_add(1)));
-            rest = left;
-        }
-    }
-    edges
 }
 
 /// The root of a map in which exactly these sorted leaves lie between the first and the last of them, given

@@ -17,6 +17,41 @@ impl NodeSource for Nothing {
     }
 }
 
+/// The edges of `all[from..to]`; `all` is every leaf, sorted.
+fn edges(all: &[Leaf], from: usize, to: usize) -> Edges {
+    let mut edges = Edges::default();
+    let (Some(first), Some(last)) = (all.get(from), to.checked_sub(1).and_then(|last| all.get(last))) else {
+        return edges;
+    };
+    let mut rest = all;
+    for depth in 0..KEY_BITS {
+        if rest.len() <= 1 {
+            break;
+        }
+        let (left, right) = split(rest, depth);
+        if first.bit(depth) {
+            edges.left.push(subtree(left, depth.saturating_add(1)));
+            rest = right;
+        } else {
+            rest = left;
+        }
+    }
+    rest = all;
+    for depth in 0..KEY_BITS {
+        if rest.len() <= 1 {
+            break;
+        }
+        let (left, right) = split(rest, depth);
+        if last.bit(depth) {
+            rest = right;
+        } else {
+            edges.right.push(subtree(right, depth.saturating_add(1)));
+            rest = left;
+        }
+    }
+    edges
+}
+
 fn leaves(count: u64) -> (Vec<Leaf>, Hash) {
     let values: Vec<_> = (0..count)
         .map(|at| (Context::State.hash(&at.to_le_bytes()), vec![at as u8; 1 + at as usize % 9]))

@@ -23,7 +23,7 @@ use crate::layout::{META_CHAIN, META_SCHEMA, META_TIP, SCHEMA_VERSION, StoredTip
 use crate::logs::{Lane, Logs};
 use crate::overlay::{Effects, Head, Overlay, View};
 use crate::query::Reader;
-use crate::storage::{Durability, Storage, Table};
+use crate::storage::{Durability, ReadStorage, Storage, Table};
 
 /// The rules of epoch 0, and the newest committed block of `store`, verified; created from `genesis` when the store is empty.
 pub(crate) fn open(store: &dyn Storage, genesis: &Genesis) -> Result<(Arc<Rules>, Head), StateError> {
@@ -109,7 +109,7 @@ fn check_owner(store: &dyn Storage, schema: &[u8], expected: ChainId) -> Result<
     Ok(())
 }
 
-fn load(store: &dyn Storage, genesis: &Arc<Rules>) -> Result<Head, StateError> {
+fn load(store: &dyn ReadStorage, genesis: &Arc<Rules>) -> Result<Head, StateError> {
     let bytes =
         store.get(Table::Meta, META_TIP)?.ok_or_else(|| StateError::damaged("tip", "it is missing"))?;
     let tip: StoredTip = decode(&bytes).map_err(|error| StateError::damaged("tip", error))?;
@@ -134,7 +134,7 @@ fn load(store: &dyn Storage, genesis: &Arc<Rules>) -> Result<Head, StateError> {
 }
 
 /// Recomputes every root at the tip from what is stored.
-fn check_head(store: &dyn Storage, head: &Head, block0: &Header) -> Result<(), StateError> {
+fn check_head(store: &dyn ReadStorage, head: &Head, block0: &Header) -> Result<(), StateError> {
     let reader = Reader { store };
     let header = &head.header;
     let compare = |height: Height, what: &'static str, found: Hash, expected: Hash| {

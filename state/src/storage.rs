@@ -194,8 +194,8 @@ pub enum StorageError {
 /// What a scan hands each key and value to; it breaks to end the scan.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
-/// Tables of bytes with atomic batches. One writer, many readers.
-pub trait Storage: Send + Sync + 'static {
+/// Tables of bytes to read.
+pub trait ReadStorage: Send + Sync {
     /// The value of `key`.
     ///
     /// # Errors
@@ -207,7 +207,10 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When the device fails or the data is damaged.
     fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError>;
+}
 
+/// Tables of bytes with atomic batches. One writer, many readers.
+pub trait Storage: ReadStorage + 'static {
     /// Applies all of `batch` or nothing.
     ///
     /// # Errors
@@ -219,6 +222,10 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When the device fails. What is on disk is then unknown until it is opened again.
     fn sync(&self) -> Result<(), StorageError>;
+
+    /// All tables as they are now, whatever is written afterwards. Holds no writer up; what is overwritten or deleted
+    /// meanwhile keeps its room until this is dropped.
+    fn frozen(&self) -> Box<dyn ReadStorage + '_>;
 }
 
 /// The smallest key above every key that begins with `prefix`; `None` when there is none.

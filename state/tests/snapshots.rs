@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use cairn_state::{
-    Intake, KEEP_BLOCKS_MIN, MemoryStorage, Role, SnapshotChunk, SnapshotFault, SnapshotHead, State,
+    Intake, KEEP_BLOCKS_MIN, MapRun, MemoryStorage, Role, SnapshotChunk, SnapshotFault, SnapshotHead, State,
     StateError,
 };
 use cairn_types::identity::IdentityOp;
@@ -30,10 +30,10 @@ fn chain() -> (Arc<MemoryStorage>, State, u64) {
     (store, state, now)
 }
 
-fn intake(frames: &[Vec<u8>]) -> Result<Intake<'static>, SnapshotFault> {
+fn intake(frames: &[Vec<u8>]) -> Result<Intake, SnapshotFault> {
     let head: SnapshotHead = decode(&frames[0]).unwrap();
     assert_eq!(head.chunks as usize, frames.len() - 1);
-    let mut intake = Intake::new(head, &genesis(), &AnySignature)?;
+    let mut intake = Intake::new(head, &genesis(), Arc::new(AnySignature))?;
     for frame in &frames[1..] {
         intake.add(frame)?;
     }
@@ -98,7 +98,7 @@ fn every_changed_byte_of_a_chunk_is_noticed_and_the_next_copy_serves() {
     let frames = snapshot_frames(&state);
     let head: SnapshotHead = decode(&frames[0]).unwrap();
     for number in 1..frames.len() {
-        let mut so_far = Intake::new(head.clone(), &genesis(), &AnySignature).unwrap();
+        let mut so_far = Intake::new(head.clone(), &genesis(), Arc::new(AnySignature)).unwrap();
         for frame in &frames[1..number] {
             so_far.add(frame).unwrap();
         }
@@ -124,7 +124,7 @@ fn chunks_left_out_repeated_or_out_of_order_are_refused() {
     let (_, state, _) = chain();
     let frames = snapshot_frames(&state);
     let head: SnapshotHead = decode(&frames[0]).unwrap();
-    let empty = || Intake::new(head.clone(), &genesis(), &AnySignature).unwrap();
+    let empty = || Intake::new(head.clone(), &genesis(), Arc::new(AnySignature)).unwrap();
     for left_out in 1..frames.len() {
         let mut intake = empty();
         let rest = frames[1..].iter().enumerate().filter(|(at, _)| at + 1 != left_out);
@@ -160,7 +160,7 @@ fn a_head_that_contradicts_itself_is_refused() {
     let refused = |change: &dyn Fn(&mut SnapshotHead)| {
         let mut changed = head.clone();
         change(&mut changed);
-        Intake::new(changed, &genesis(), &AnySignature).unwrap_err()
+        Intake::new(changed, &genesis(), Arc::new(AnySignature)).unwrap_err()
     };
     assert!(matches!(refused(&|head| head.version = 9), SnapshotFault::Version { got: 9 }));
     assert!(matches!(refused(&|head| head.header.time_ms += 1), SnapshotFault::WrongCertificate { .. }));
@@ -175,6 +175,111 @@ fn a_head_that_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn a_chunk_with_nothing_new_is_refused_so_that_no_snapshot_is_endless() {
+    let (_, state, _) = chain();
+    let frames = snapshot_frames(&state);
+    let head: SnapshotHead = decode(&frames[0]).unwrap();
+    let mut intake = Intake::new(head, &genesis(), Arc::new(AnySignature)).unwrap();
+    assert_eq!(intake.add(&encode(&SnapshotChunk::Handovers(vec![]))), Err(SnapshotFault::Empty));
+    intake.add(&frames[1]).unwrap();
+    assert_eq!(intake.add(&encode(&SnapshotChunk::Window(vec![]))), Err(SnapshotFault::Empty));
+    let (_, state) = many_identities(700);
+    let frames = snapshot_frames(&state);
+    let mut intake = Intake::new(decode(&frames[0]).unwrap(), &genesis(), Arc::new(AnySignature)).unwrap();
+    intake.add(&frames[1]).unwrap();
+    intake.add(&frames[2]).unwrap();
+    // The last leaf again, with true edges, proves and brings nothing.
+    let again = alone(&frames[2], &frames[3]);
+    assert_eq!(intake.add(&encode(&SnapshotChunk::Map(again))), Err(SnapshotFault::Empty));
+    frames[3..].iter().for_each(|frame| intake.add(frame).unwrap());
+    intake.check_complete().unwrap();
+}
+
+/// The run of the one leaf that two runs share.
+fn alone(before: &[u8], after: &[u8]) -> MapRun {
+    let [SnapshotChunk::Map(before), SnapshotChunk::Map(after)] =
+        [before, after].map(|frame| decode::<SnapshotChunk>(frame).unwrap())
+    else {
+        panic!("two runs of the map")
+    };
+    assert_eq!(before.leaves.last(), after.leaves.first());
+    MapRun { leaves: vec![after.leaves[0].clone()], left: after.left, right: before.right, keys: vec![] }
+}
+
+/// A state with so many identities, each with a key of 1,952 bytes.
+fn many_identities(count: u64) -> (Arc<MemoryStorage>, State) {
+    let store = memory();
+    let state = open(&store);
+    let mut now = START_MS;
+    for block in 0..count.div_ceil(100) {
+        now += 700;
+        let numbers = block * 100..((block + 1) * 100).min(count);
+        let register = |n| signed_by_state(&state, operation(10_000 + n, IdentityOp::Register, now));
+        grow(&state, now, numbers.map(register).collect());
+    }
+    (store, state)
+}
+
+#[test]
+fn a_map_of_several_runs_is_written_and_taken_in_whole() {
+    let (_, state) = many_identities(700);
+    let frames = snapshot_frames(&state);
+    let is_run = |frame: &&Vec<u8>| matches!(decode::<SnapshotChunk>(frame).unwrap(), SnapshotChunk::Map(_));
+    let runs = frames[1..].iter().filter(is_run).count();
+    assert!(runs >= 3, "{runs} runs");
+    let store = memory();
+    State::install(store.as_ref(), &genesis(), intake(&frames).unwrap()).unwrap();
+    let restored = open(&store);
+    for n in [0, 1, 350, 699] {
+        let address = key(10_000 + n).address();
+        assert!(restored.identity(&address).unwrap().is_some());
+        assert_eq!(restored.identity(&address).unwrap(), state.identity(&address).unwrap());
+    }
+}
+
+#[test]
+fn what_is_frozen_stays_as_it_was_while_blocks_are_committed() {
+    on_both(|store| {
+        let state = State::open(store, &genesis()).unwrap();
+        let mut now = START_MS;
+        let mut step = |n: u64| {
+            now += 400;
+            let register = signed_by_state(&state, operation(100 + n, IdentityOp::Register, now));
+            grow(&state, now, vec![register, anchor(7, n, now)]);
+        };
+        (0..20).for_each(&mut step);
+        let frozen = state.freeze().unwrap().unwrap();
+        let before = frozen_frames(&frozen);
+        // Over a height at which old nodes of the map are removed.
+        (20..90).for_each(&mut step);
+        assert_eq!(frozen_frames(&frozen), before);
+        assert_eq!(frozen.header().height, Height::new(20));
+        intake(&before).unwrap();
+    });
+}
+
+#[test]
+fn a_node_that_lacks_transactions_of_the_window_says_so_until_it_has_moved_on() {
+    let (_, state, now) = chain();
+    let store = memory();
+    State::install(store.as_ref(), &genesis(), intake(&snapshot_frames(&state)).unwrap()).unwrap();
+    let restored = open(&store);
+    let pruned = |state: &State| {
+        let frozen = state.freeze().unwrap().unwrap();
+        let outcome = frozen.write_chunks(&mut |_| panic!("nothing is written"));
+        assert!(matches!(outcome, Err(StateError::Pruned { .. })), "{outcome:?}");
+    };
+    pruned(&restored);
+    grow(&restored, now + WINDOW_MS / 2, vec![anchor(5, 1, now + WINDOW_MS / 2)]);
+    pruned(&restored);
+    for n in 1..4 {
+        let time = now + 2 * WINDOW_MS + n * 1_000;
+        grow(&restored, time, vec![anchor(5, 10 + n, time)]);
+    }
+    intake(&snapshot_frames(&restored)).unwrap();
+}
+
+#[test]
 fn a_snapshot_goes_into_an_empty_folder_only() {
     let (store, state, _) = chain();
     let intake = intake(&snapshot_frames(&state)).unwrap();
@@ -183,6 +288,41 @@ fn a_snapshot_goes_into_an_empty_folder_only() {
     let fault = State::install(store.as_ref(), &genesis(), intake).unwrap_err();
     assert!(matches!(fault, StateError::BadSnapshot { .. }), "{fault}");
     assert_eq!(store.contents(), before);
+}
+
+#[test]
+fn a_node_that_prunes_keeps_the_transactions_of_the_replay_window() {
+    for role in [Role::Prover, Role::Validator] {
+        let state = open(&memory());
+        let blocks = KEEP_BLOCKS_MIN + 400;
+        // All of it in half a window.
+        let time = |n: u64| START_MS + n * WINDOW_MS / 2 / blocks;
+        for n in 1..=blocks {
+            grow(&state, time(n), vec![anchor(7, n, time(n))]);
+        }
+        assert_eq!(prune_all(&state, role), Height::ZERO, "{role}");
+        intake(&snapshot_frames(&state)).unwrap();
+        // The window's end moves over the oldest blocks.
+        for past in [3, 100, 101, 300] {
+            let now = time(past) + WINDOW_MS;
+            grow(&state, now, vec![anchor(7, past, now)]);
+            let from = prune_all(&state, role).get();
+            assert!(from > 0 && from < past + 1, "{role}: kept from {from}, the window from {past}");
+            intake(&snapshot_frames(&state)).unwrap();
+        }
+    }
+}
+
+/// Prunes until nothing more goes: the lowest block kept.
+fn prune_all(state: &State, role: Role) -> Height {
+    let mut kept = state.kept();
+    loop {
+        let next = state.prune(role, 0).unwrap();
+        if next == kept {
+            return kept.blocks_from;
+        }
+        kept = next;
+    }
 }
 
 #[test]
@@ -197,14 +337,8 @@ fn roles_keep_apart_what_they_promise() {
             txs.push(tx.id);
             grow(&state, now, if n % 3 == 0 { vec![tx] } else { vec![] });
         }
-        let mut kept = state.kept();
-        loop {
-            let next = state.prune(role, 0).unwrap();
-            if next == kept {
-                break;
-            }
-            kept = next;
-        }
+        prune_all(&state, role);
+        let kept = state.kept();
         drop(state);
         let state = open(&store);
         let tip = state.tip().header.height.get();

@@ -1,39 +1,40 @@
 //! `cairn snapshot`: a final state in one file, so that a new node need not replay the chain.
-//!
-//! A file is `cairn-snapshot-1`, then frames of `u32 little-endian length ‖ bytes`: the head, and the chunks.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cairn_crypto::Verifier;
-use cairn_state::{
-    CHUNK_BYTES_MAX, Intake, RocksStorage, SignatureCheck, SnapshotFault, SnapshotHead, State,
-};
-use cairn_types::{CommitCert, EpochProof, Genesis, ValidatorSet, decode};
+use cairn_state::{Intake, RocksStorage, SnapshotHead, State, StateError, StorageError};
+use cairn_types::{Genesis, Header};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::cli::output::{bytes, pairs, time};
+use crate::cli::output::{bytes, pairs, table, time};
 use crate::cli::{Common, init};
 use crate::config::Config;
 use crate::exit::{Exit, WithExit};
 use crate::home::Home;
+use crate::snapshots::{Folder, Signatures, Writer, read_frame, read_head};
 
-/// The beginning of every snapshot file.
-const MAGIC: &[u8] = b"cairn-snapshot-1";
+/// How often the data of a running node is read before giving up, and the pause in between: some blocks of a busy chain.
+const TRIES: u32 = 20;
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// `cairn snapshot ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotVerb {
-    /// Write the state of this home to a file; the node must not run
+    /// Write the state of this home to a file, whether its node runs or not
     Create {
         /// Where to write it
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// The snapshots that the running node has made
+    List,
     /// Check every chunk of a snapshot against a genesis file
     Check {
         #[command(flatten)]
@@ -60,6 +61,7 @@ pub(crate) struct Sources {
 pub(crate) fn run(common: &Common, verb: &SnapshotVerb) -> anyhow::Result<Exit> {
     match verb {
         SnapshotVerb::Create { out } => create(common, out),
+        SnapshotVerb::List => list(common),
         SnapshotVerb::Check { sources, genesis } => {
             let genesis = cairn_genesis::load(genesis).exit_with(Exit::Config)?;
             let header = read(&sources.files, &genesis, |intake| Ok(intake.header().clone()));
@@ -68,8 +70,7 @@ pub(crate) fn run(common: &Common, verb: &SnapshotVerb) -> anyhow::Result<Exit> 
         }
         SnapshotVerb::Restore { sources } => {
             let (home, config, genesis) = open(common)?;
-            let install =
-                |intake: Intake<'_>| Ok(State::install(&storage(&home, &config)?, &genesis, intake)?);
+            let install = |intake: Intake| Ok(State::install(&storage(&home, &config)?, &genesis, intake)?);
             let header = read(&sources.files, &genesis, install).exit_with(Exit::No)?;
             report(common, "restored", &header, &sources.files);
             Ok(Exit::Yes)
@@ -91,36 +92,95 @@ fn storage(home: &Home, config: &Config) -> anyhow::Result<RocksStorage> {
     Ok(RocksStorage::open_with(home.data(), cache, false)?)
 }
 
+/// Writes a snapshot of the newest block, whether the node runs or not: the data is read beside the node, which is
+/// neither asked nor held up.
 fn create(common: &Common, out: &Path) -> anyhow::Result<Exit> {
-    let (home, config, genesis) = open(common)?;
-    let state = State::open(Arc::new(storage(&home, &config)?), &genesis)?;
-    let fault = || format!("cannot write {}", out.display());
-    let mut file = BufWriter::new(File::create_new(out).with_context(fault)?);
-    file.write_all(MAGIC).with_context(fault)?;
-    let header = state.snapshot(&mut |frame| {
-        let length = u32::try_from(frame.len()).map_err(std::io::Error::other)?;
-        file.write_all(&length.to_le_bytes())?;
-        file.write_all(&frame)
-    });
-    let header = match header {
-        Ok(Some(header)) => header,
-        Ok(None) => {
-            std::fs::remove_file(out).with_context(fault)?;
-            bail!(
+    let home = Home::open(&common.home())?;
+    let genesis = init::home_genesis(&home)?;
+    if out.exists() {
+        bail!("{} exists already; nothing was changed", out.display());
+    }
+    if !home.data().join("CURRENT").exists() {
+        bail!("{} has no blocks yet: start the node first", home.root().display());
+    }
+    let mut left = TRIES;
+    let header = loop {
+        left = left.saturating_sub(1);
+        match write_beside(&home, &genesis, out) {
+            Ok(Some(header)) => break header,
+            // The next block may do; a node that is stopped has no next one.
+            Ok(None) if left > 0 => {}
+            Ok(None) => bail!(
                 "the newest block has no certificate of its own, or ends its epoch; let the node run for a moment and \
                  try again"
-            );
+            ),
+            // Files may go away under a reader when the node compacts them.
+            Err(error) if left > 0 && may_pass(&error) => tracing::debug!(%error, "reading again"),
+            Err(error) => return Err(error),
         }
-        Err(error) => {
-            std::fs::remove_file(out).with_context(fault)?;
-            return Err(error.into());
-        }
+        std::thread::sleep(TRY_AGAIN);
     };
-    file.into_inner()
-        .map_err(|error| error.into_error())
-        .and_then(|file| file.sync_all())
-        .with_context(fault)?;
     report(common, "written", &header, std::slice::from_ref(&out.to_path_buf()));
+    Ok(Exit::Yes)
+}
+
+/// Whether another attempt may do better than one that ended with this.
+fn may_pass(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<StateError>() {
+        Some(StateError::Storage(StorageError::DiskFull { .. }) | StateError::Pruned { .. }) | None => false,
+        Some(_) => true,
+    }
+}
+
+/// One attempt. What was written is read back and verified before it gets its name.
+fn write_beside(home: &Home, genesis: &Genesis, out: &Path) -> anyhow::Result<Option<Header>> {
+    let scratch = Scratch(home.run().join(format!("snapshot-{}", std::process::id())));
+    let storage = RocksStorage::open_beside(home.data(), &scratch.0)?;
+    let state = State::open(Arc::new(storage), genesis)?;
+    let Some(frozen) = state.freeze()? else { return Ok(None) };
+    let fault = || format!("cannot write {}", out.display());
+    let temporary = PathBuf::from(format!("{}.unfinished", out.display()));
+    let mut writer = Writer::create(&temporary, &frozen.head(0)).with_context(fault)?;
+    let chunks = frozen.write_chunks(&mut |chunk| writer.frame(&chunk))?;
+    writer.sync(&frozen.head(chunks)).with_context(fault)?;
+    let header = read(std::slice::from_ref(&temporary), genesis, |intake| Ok(intake.header().clone()))?;
+    writer.publish(out).with_context(fault)?;
+    Ok(Some(header))
+}
+
+/// A folder that goes with this value.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Its few files would only lie about.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn list(common: &Common) -> anyhow::Result<Exit> {
+    let home = Home::open(&common.home())?;
+    let folder = Folder::new(home.snapshots());
+    let kept = folder.list().with_context(|| format!("cannot read {}", folder.path().display()))?;
+    let mut rows = Vec::new();
+    let mut values = Vec::new();
+    for kept in &kept {
+        let (head, length) =
+            kept.head().with_context(|| format!("{} cannot be read", kept.path.display()))?;
+        let (header, path) = (&head.header, kept.path.display().to_string());
+        let taken = time(header.time_ms);
+        rows.push(vec![header.height.to_string(), taken, bytes(length), path.clone()]);
+        values.push(json!({
+            "height": header.height.get(),
+            "block": header.id().to_string(),
+            "time_ms": header.time_ms,
+            "records": header.anchors_size,
+            "chunks": head.chunks,
+            "bytes": length,
+            "path": path,
+        }));
+    }
+    common.output().show(&table(&["height", "time", "size", "file"], rows), &json!({ "snapshots": values }));
     Ok(Exit::Yes)
 }
 
@@ -152,43 +212,16 @@ struct Copy {
 }
 
 impl Copy {
-    fn open(path: &Path) -> anyhow::Result<Self> {
+    /// A copy and what it begins with.
+    fn open(path: &Path) -> anyhow::Result<(Self, SnapshotHead)> {
         let fault = || format!("cannot read {}", path.display());
         let mut file = BufReader::new(File::open(path).with_context(fault)?);
-        let mut magic = [0; MAGIC.len()];
-        if file.read_exact(&mut magic).is_err() || magic != MAGIC {
-            bail!("{} is no snapshot", path.display());
-        }
-        Ok(Self { path: path.to_owned(), file })
+        let head = read_head(&mut file).with_context(fault)?;
+        Ok((Self { path: path.to_owned(), file }, head))
     }
 
     fn frame(&mut self) -> anyhow::Result<Vec<u8>> {
-        let cut = || format!("{} ends too soon", self.path.display());
-        let mut length = [0; 4];
-        self.file.read_exact(&mut length).with_context(cut)?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > CHUNK_BYTES_MAX {
-            bail!(
-                "{}: a chunk of {length} bytes; at most {CHUNK_BYTES_MAX} are allowed",
-                self.path.display()
-            );
-        }
-        let mut frame = vec![0; length];
-        self.file.read_exact(&mut frame).with_context(cut)?;
-        Ok(frame)
-    }
-}
-
-/// Signatures, checked against the sets that the hand-overs lead to.
-struct Signatures(Verifier);
-
-impl SignatureCheck for Signatures {
-    fn commit(&self, set: &ValidatorSet, certificate: &Arc<CommitCert>) -> Result<(), String> {
-        self.0.commit_cert(set, Arc::clone(certificate)).map(drop).map_err(|fault| fault.to_string())
-    }
-
-    fn epoch_proof(&self, set: &ValidatorSet, proof: &EpochProof) -> Result<(), String> {
-        self.0.epoch_proof(set, Arc::new(proof.clone())).map(drop).map_err(|fault| fault.to_string())
+        read_frame(&mut self.file).with_context(|| format!("{} is cut or damaged", self.path.display()))
     }
 }
 
@@ -196,21 +229,18 @@ impl SignatureCheck for Signatures {
 fn read<T>(
     files: &[PathBuf],
     genesis: &Genesis,
-    then: impl FnOnce(Intake<'_>) -> anyhow::Result<T>,
+    then: impl FnOnce(Intake) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let signatures = Signatures(Verifier::new(genesis.chain()));
-    let mut copies = files.iter().map(|path| Copy::open(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut heads = Vec::new();
-    for copy in &mut copies {
-        heads.push(head(copy)?);
-    }
+    let signatures = Arc::new(Signatures(Verifier::new(genesis.chain())));
+    let opened = files.iter().map(|path| Copy::open(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let (mut copies, heads): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
     let head = heads.first().context("no file was given")?;
     if heads.iter().any(|other| other.header.id() != head.header.id() || other.chunks != head.chunks) {
         bail!("the files are not copies of one snapshot");
     }
     let chunks = head.chunks;
     let first = files.first().map(|path| path.display().to_string()).unwrap_or_default();
-    let mut intake = Intake::new(head.clone(), genesis, &signatures).context(first)?;
+    let mut intake = Intake::new(head.clone(), genesis, signatures).context(first)?;
     for number in 1..=chunks {
         let mut why = None;
         copies.retain_mut(|copy| match copy.frame() {
@@ -239,10 +269,4 @@ fn drop_copy(copy: &Copy, number: u32, error: &anyhow::Error, why: &mut Option<O
         *why = Some(Some(error.to_string()));
     }
     false
-}
-
-fn head(copy: &mut Copy) -> anyhow::Result<SnapshotHead> {
-    decode(&copy.frame()?)
-        .map_err(|error| SnapshotFault::Malformed(error.to_string()))
-        .with_context(|| copy.path.display().to_string())
 }

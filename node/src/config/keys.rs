@@ -15,7 +15,7 @@ pub(crate) struct Key {
 }
 
 /// Every key, by section.
-pub(crate) const KEYS: [Key; 18] = [
+pub(crate) const KEYS: [Key; 20] = [
     Key { name: "rpc.listen", doc: "JSON-RPC, WebSocket, health and web page" },
     Key { name: "rpc.grpc_listen", doc: "gRPC; \"\" = off" },
     Key { name: "rpc.metrics_listen", doc: "Prometheus metrics; \"\" = off" },
@@ -50,6 +50,11 @@ pub(crate) const KEYS: [Key; 18] = [
         name: "state.keep_blocks",
         doc: "newest blocks kept whole by a prover or validator, at least 1024",
     },
+    Key {
+        name: "snapshots.every_blocks",
+        doc: "blocks from one snapshot of the running node to the next, at least 10; 0 = none",
+    },
+    Key { name: "snapshots.keep", doc: "newest snapshots kept, 1 to 16" },
     Key { name: "log.level", doc: "off, error, warn, info, debug, trace, or \"info,cairn_p2p=debug\"" },
     Key { name: "log.format", doc: "\"pretty\" or \"json\"" },
 ];

@@ -31,6 +31,7 @@ pub(crate) struct Raw {
     pub(crate) p2p: RawP2p,
     pub(crate) keys: RawKeys,
     pub(crate) state: RawState,
+    pub(crate) snapshots: RawSnapshots,
     pub(crate) log: RawLog,
 }
 
@@ -114,6 +115,25 @@ pub(crate) struct RawState {
 impl Default for RawState {
     fn default() -> Self {
         Self { cache_mib: 64, role: Role::default().name().to_owned(), keep_blocks: KEEP_BLOCKS }
+    }
+}
+
+/// Blocks from one snapshot to the next unless told otherwise: under load some ten minutes, on an idle chain a week,
+/// and fewer than anybody minds to replay.
+const EVERY_BLOCKS: u64 = 10_000;
+/// Snapshots kept unless told otherwise: whoever is fetching the one before finds it whole.
+const KEEP_SNAPSHOTS: u64 = 2;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawSnapshots {
+    pub(crate) every_blocks: u64,
+    pub(crate) keep: u64,
+}
+
+impl Default for RawSnapshots {
+    fn default() -> Self {
+        Self { every_blocks: EVERY_BLOCKS, keep: KEEP_SNAPSHOTS }
     }
 }
 
@@ -246,7 +266,7 @@ fn nest(key: &str, value: Value) -> Dict {
 }
 
 fn sections() -> impl Iterator<Item = &'static str> {
-    ["rpc", "p2p", "keys", "state", "log"].into_iter()
+    ["rpc", "p2p", "keys", "state", "snapshots", "log"].into_iter()
 }
 
 fn check_known(key: &str, origin: &str) -> Result<(), ConfigFault> {

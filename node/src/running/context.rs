@@ -26,6 +26,7 @@ use super::pending::Pending;
 use super::presence::Presence;
 use super::recent::Recent;
 use super::rehearsal::Disaster;
+use super::snapshots::Due;
 use super::stages::Stages;
 use super::task::{Job, Task};
 use super::uncommitted::Uncommitted;
@@ -192,6 +193,8 @@ pub(crate) struct Context {
     pub(crate) pool_changed: Notify,
     pub(crate) metrics: NodeMetrics,
     pub(crate) stages: Stages,
+    /// When a snapshot is due, where they are made.
+    pub(crate) snapshots: Option<Due>,
     pub(crate) shutdown: CancellationToken,
     /// Why the node stops, when it is not because it was asked to, and the exit code that tells so.
     pub(crate) failure: Mutex<Option<(Exit, String)>>,

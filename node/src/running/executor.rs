@@ -305,6 +305,9 @@ impl Executor {
         }
         context.metrics.height.set(i64::try_from(height.get()).unwrap_or(i64::MAX));
         context.pool_changed.notify_one();
+        if let Some(due) = context.snapshots.as_ref().filter(|_| !context.position.syncing()) {
+            due.committed(height);
+        }
         Ok(())
     }
 

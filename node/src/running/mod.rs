@@ -24,6 +24,7 @@ mod reads;
 mod recent;
 mod rehearsal;
 mod serve;
+mod snapshots;
 mod stages;
 mod sync;
 mod task;
@@ -179,6 +180,7 @@ fn start(
     let (jobs, jobs_queue) = mpsc::channel(task::JOBS_MAX);
     let (forwards, forwards_queue) = mpsc::channel(transactions::FORWARDS_MAX);
     let (evidence, evidence_queue) = mpsc::channel(evidence::EVIDENCE_MAX);
+    let (snapshots, maker) = snapshots::begin(home, config, registry)?.unzip();
     let height = state.tip().header.height;
     let context = Arc::new(Context {
         chain,
@@ -209,6 +211,7 @@ fn start(
         pool_changed: Notify::new(),
         metrics: metrics::NodeMetrics::new(registry),
         stages: stages::Stages::new(registry),
+        snapshots,
         shutdown: CancellationToken::new(),
         failure: Mutex::new(None),
         disaster,
@@ -222,17 +225,19 @@ fn start(
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
     networks.spawn(evidence::bring(Arc::clone(&context), Arc::clone(&transactions), evidence_queue));
     spawn_chores(networks, &context, jobs_queue, config);
-    let threads = threads(&context, consensus, silence, tasks_queue, [&hot_workers, &bulk_workers])?;
+    let workers = [&hot_workers, &bulk_workers];
+    let threads = threads(&context, consensus, silence, tasks_queue, workers, maker)?;
     Ok(Running { context, transactions, threads, workers: [hot_workers, bulk_workers] })
 }
 
-/// The threads beside the runtimes: consensus, the executor, and one a core for each of `workers`.
+/// The threads beside the runtimes: consensus, the executor, one a core for each of `workers`, and one for snapshots.
 fn threads(
     context: &Arc<Context>,
     consensus: ConsensusLoop,
     silence: Duration,
     tasks: mpsc::Receiver<Task>,
     workers: [&Workers; 2],
+    maker: Option<snapshots::Maker>,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let executor = Executor::new(Arc::clone(context), verifiers("verify-many")?);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -245,6 +250,10 @@ fn threads(
     }
     threads.push(thread("executor", context, move || executor.run(tasks))?);
     threads.push(consensus_thread(context, consensus, silence)?);
+    if let Some(maker) = maker {
+        let held = Arc::clone(context);
+        threads.push(thread("snapshots", context, move || maker.run(&held))?);
+    }
     Ok(threads)
 }
 

@@ -7,7 +7,7 @@ use cairn_testnet::anchoring::Anchorer;
 use cairn_testnet::create::Options;
 use cairn_testnet::invariants::{self, Checked};
 use cairn_testnet::network::READY_PATIENCE;
-use cairn_testnet::{CallFault, Fault, LocalNetwork, NodeApi};
+use cairn_testnet::{CallFault, Fault, LocalNetwork, NodeApi, process};
 use cairn_types::{Params, Scheme};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -18,7 +18,7 @@ pub(crate) fn binary() -> &'static Path {
 }
 
 /// Short views, so that a view led by a dead validator costs little time.
-fn params() -> Params {
+pub(crate) fn params() -> Params {
     Params { timeout_base_ms: 500, timeout_cap_ms: 4_000, drift_ms: 400, ..Params::default() }
 }
 
@@ -36,9 +36,19 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(validators: u16, scheme: Scheme) -> Self {
+        Self::start_configured(validators, scheme, params(), "").await
+    }
+
+    /// Validators whose configuration goes on with `config`.
+    pub(crate) async fn start_configured(
+        validators: u16,
+        scheme: Scheme,
+        params: Params,
+        config: &str,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let at = dir.path().join("network");
-        let options = Options { validators, scheme, base_port: 0, params: params(), ..Options::new(&at) };
+        let options = Options { validators, scheme, base_port: 0, params, ..Options::new(&at) };
         let network = LocalNetwork::create(&options, binary()).expect("the network is made");
         let genesis = cairn_genesis::load(&network.layout().genesis()).expect("its genesis is valid");
         let mut cluster = Self {
@@ -46,8 +56,29 @@ impl Cluster {
             anchorer: Anchorer::new(genesis, scheme).expect("its validators make a set"),
             _dir: dir,
         };
+        cluster.network.nodes().for_each(|node| cluster.configure(node, config));
         cluster.start_all().await;
         cluster
+    }
+
+    /// Lets a stopped node's configuration go on with `config`.
+    pub(crate) fn configure(&self, node: u16, config: &str) {
+        let path = self.network.layout().node(node).home.join("config.toml");
+        let text = std::fs::read_to_string(&path).expect("every home has a configuration");
+        std::fs::write(path, format!("{text}\n{config}")).expect("it can be written");
+    }
+
+    /// Runs `cairn` with these arguments and `--json`; the answer, once it ended well.
+    pub(crate) fn cairn(&self, arguments: &[&str]) -> Value {
+        let output = process::cairn(binary()).args(arguments).arg("--json").output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cairn {arguments:?}: {} {said}", output.status);
+        serde_json::from_slice(&output.stdout).expect("an answer in JSON")
+    }
+
+    /// A node's home, as an argument.
+    pub(crate) fn home(&self, node: u16) -> String {
+        self.network.layout().node(node).home.display().to_string()
     }
 
     pub(crate) async fn start_all(&mut self) {

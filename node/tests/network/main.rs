@@ -16,4 +16,5 @@ mod identities;
 mod power;
 mod receipts;
 mod refusals;
+mod snapshots;
 mod twice;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cairn_state::{MemoryStorage, RocksStorage, SignatureCheck, State, Storage};
+use cairn_state::{Frozen, MemoryStorage, RocksStorage, SignatureCheck, State, Storage};
 use cairn_types::identity::{IdentityOp, NewKey, Purposes};
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::*;
@@ -73,12 +73,21 @@ impl SignatureCheck for AnySignature {
 
 /// Every frame of a snapshot at the tip.
 pub(crate) fn snapshot_frames(state: &State) -> Vec<Vec<u8>> {
+    let frozen = state.freeze().unwrap().expect("the tip has a certificate and ends no epoch");
+    assert_eq!(frozen.header().id(), state.tip().id);
+    frozen_frames(&frozen)
+}
+
+/// Every frame of what was frozen.
+pub(crate) fn frozen_frames(frozen: &Frozen<'_>) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    let header = state.snapshot(&mut |frame| {
+    let chunks = frozen.write_chunks(&mut |frame| {
         frames.push(frame);
         Ok(())
     });
-    assert_eq!(header.unwrap().unwrap().id(), state.tip().id);
+    let head = encode(&frozen.head(chunks.unwrap()));
+    assert_eq!(head.len(), encode(&frozen.head(0)).len(), "room for the head can be left");
+    frames.insert(0, head);
     frames
 }
 

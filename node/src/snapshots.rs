@@ -1,0 +1,7 @@
+//! Snapshots on disk: one file each, in the home's `snapshots/` or wherever an operator carries them.
+
+mod file;
+mod folder;
+
+pub(crate) use file::{Signatures, Writer, read_frame, read_head};
+pub(crate) use folder::Folder;
