@@ -37,6 +37,8 @@ const DIGEST_BYTES: usize = 32;
 /// The state's tables in a RocksDB folder.
 pub struct RocksStorage {
     db: DB,
+    /// Whether another process writes, and this one reads what had been written when it opened the folder.
+    beside: bool,
     warm: Warm,
     path: PathBuf,
 }
@@ -68,7 +70,7 @@ impl RocksStorage {
         options.set_manual_wal_flush(lose_unsynced);
         let db =
             DB::open_cf_descriptors(&options, &path, tables).map_err(|error| fault(&error, "open", &path))?;
-        Ok(Self { db, warm: Warm::new(), path })
+        Ok(Self { db, beside: false, warm: Warm::new(), path })
     }
 
     /// Opens a folder to read from, beside the process that has it open: what that process has written so far. Every
@@ -90,7 +92,7 @@ impl RocksStorage {
         options.set_max_open_files(-1);
         let db = DB::open_cf_descriptors_as_secondary(&options, path.as_path(), scratch.as_ref(), tables)
             .map_err(|error| fault(&error, "open", &path))?;
-        Ok(Self { db, warm: Warm::new(), path })
+        Ok(Self { db, beside: true, warm: Warm::new(), path })
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, StorageError> {
@@ -231,14 +233,19 @@ fn visit_rows(
 /// The tables as they were at one moment. What is read here once is not read again, so it takes no room in caches.
 struct Frozen<'a> {
     storage: &'a RocksStorage,
-    snapshot: Snapshot<'a>,
+    /// None beside another process: what is read there stays as it is.
+    snapshot: Option<Snapshot<'a>>,
 }
 
 impl ReadStorage for Frozen<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        let row = self.snapshot.get_cf_opt(self.storage.family(table)?, key, options);
+        let family = self.storage.family(table)?;
+        let row = match &self.snapshot {
+            Some(snapshot) => snapshot.get_cf_opt(family, key, options),
+            None => self.storage.db.get_cf_opt(family, key, &options),
+        };
         row.map_err(|error| fault(&error, "read", &self.storage.path))
     }
 
@@ -246,7 +253,11 @@ impl ReadStorage for Frozen<'_> {
         let family = self.storage.family(scan.table)?;
         let (mut options, mode) = scan_options(&scan);
         options.fill_cache(false);
-        visit_rows(self.snapshot.iterator_cf_opt(family, options, mode), visit, &self.storage.path)
+        let rows = match &self.snapshot {
+            Some(snapshot) => snapshot.iterator_cf_opt(family, options, mode),
+            None => self.storage.db.iterator_cf_opt(family, options, mode),
+        };
+        visit_rows(rows, visit, &self.storage.path)
     }
 }
 
@@ -301,7 +312,7 @@ impl Storage for RocksStorage {
     }
 
     fn frozen(&self) -> Box<dyn ReadStorage + '_> {
-        Box::new(Frozen { storage: self, snapshot: self.db.snapshot() })
+        Box::new(Frozen { storage: self, snapshot: (!self.beside).then(|| self.db.snapshot()) })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use cairn_crypto::Verifier;
 use cairn_state::{Intake, RocksStorage, SnapshotHead, State, StateError, StorageError};
-use cairn_types::{Genesis, Header};
+use cairn_types::{Genesis, Header, Height};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -137,6 +137,9 @@ fn write_beside(home: &Home, genesis: &Genesis, out: &Path) -> anyhow::Result<Op
     let scratch = Scratch(home.run().join(format!("snapshot-{}", std::process::id())));
     let storage = RocksStorage::open_beside(home.data(), &scratch.0)?;
     let state = State::open(Arc::new(storage), genesis)?;
+    if state.tip().header.height == Height::ZERO {
+        bail!("the chain has no block above block 0 yet");
+    }
     let Some(frozen) = state.freeze()? else { return Ok(None) };
     let fault = || format!("cannot write {}", out.display());
     let temporary = PathBuf::from(format!("{}.unfinished", out.display()));

@@ -45,6 +45,7 @@ use cairn_rpc::RpcMetrics;
 use cairn_state::Role;
 use cairn_testnet::Rehearsal;
 use cairn_testnet::rehearsal::Point;
+use cairn_types::Evidence;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
@@ -223,8 +224,7 @@ fn start(
     networks.spawn(inbound::run(Arc::clone(&context), hot, hot_workers.clone()));
     networks.spawn(network::run(Arc::clone(&context), events, Arc::clone(&transactions)));
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
-    networks.spawn(evidence::bring(Arc::clone(&context), Arc::clone(&transactions), evidence_queue));
-    spawn_chores(networks, &context, jobs_queue, config);
+    spawn_chores(networks, &context, &transactions, jobs_queue, evidence_queue, config);
     let workers = [&hot_workers, &bulk_workers];
     let threads = threads(&context, consensus, silence, tasks_queue, workers, maker)?;
     Ok(Running { context, transactions, threads, workers: [hot_workers, bulk_workers] })
@@ -272,9 +272,12 @@ fn consensus_thread(
 fn spawn_chores(
     networks: &Runtime,
     context: &Arc<Context>,
+    transactions: &Arc<Transactions>,
     jobs: mpsc::Receiver<task::Job>,
+    evidence: mpsc::Receiver<Evidence>,
     config: &Config,
 ) {
+    networks.spawn(evidence::bring(Arc::clone(context), Arc::clone(transactions), evidence));
     networks.spawn(sync::Sync::new(Arc::clone(context)).run(jobs));
     networks.spawn(expire(Arc::clone(context)));
     networks.spawn(keep_durable(Arc::clone(context)));

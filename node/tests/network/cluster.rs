@@ -71,8 +71,8 @@ impl Cluster {
     /// Runs `cairn` with these arguments and `--json`; the answer, once it ended well.
     pub(crate) fn cairn(&self, arguments: &[&str]) -> Value {
         let output = process::cairn(binary()).args(arguments).arg("--json").output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "cairn {arguments:?}: {} {said}", output.status);
+        let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+        assert!(output.status.success(), "cairn {arguments:?}: {} {said:?}", output.status);
         serde_json::from_slice(&output.stdout).expect("an answer in JSON")
     }
 
