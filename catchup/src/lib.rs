@@ -41,5 +41,5 @@ pub use input::{Answer, Claim, Failure, Input, Position};
 pub use machine::{BEHIND_BLOCKS, BUSY_TICK, CLAIM_REST, CatchUp, POLL_EVERY, REQUEST_TIME_MAX};
 pub use output::{Output, Question, RequestId};
 pub use peers::{EXCLUDED, PEERS_MAX, PER_PEER_MAX};
-pub use range::{Entry, Judge, Proof, Range, RangeFault, Rest, check_range};
+pub use range::{Covering, Entry, Judge, Proof, Range, RangeFault, Rest, check_range};
 pub use window::{HEDGE_AFTER, RANGE_BLOCKS, RANGE_BLOCKS_MAX, RANGES_MAX};

@@ -237,7 +237,9 @@ impl<P: Copy + Ord> Peers<P> {
     ) -> Option<P> {
         let ranges_max = PER_PEER_MAX.saturating_add(usize::from(urgent));
         let rank = |name: &P, held: &Peer| {
-            let first = if urgent { held.speed } else { 0 };
+            // Whoever never served a range is tried once: those known may all be slow on purpose.
+            let speed = if held.speed == 0 { u64::MAX } else { held.speed };
+            let first = if urgent { speed } else { 0 };
             (held.coverage(height), held.streak, Reverse(first), held.ranges, Reverse(held.speed), *name)
         };
         self.all

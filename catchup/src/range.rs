@@ -3,18 +3,77 @@
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, EpochProof, Header, Height};
+use cairn_types::{
+    Block, BlockId, CertifiedBlock, CommitCert, EPOCH_HEADERS_MAX, EpochProof, Header, Height,
+};
 use thiserror::Error;
 
-/// A final block, with a commit certificate where one names exactly this block.
+/// Headers above an answer's last block, those of an epoch's end apart: 200 kB of them.
+const ABOVE_MAX: usize = 512;
+
+/// A final block, with what shows that it is final where the answer holds that.
 #[derive(Clone, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub struct Entry {
     /// The block.
     pub block: Arc<Block>,
-    /// Its own commit certificate; none for a block that became final as an ancestor.
+    /// The commit certificate that names it, or the last of `above`; none for a block that became final as an ancestor
+    /// of one further up in the answer.
     pub certificate: Option<Arc<CommitCert>>,
     /// The commit proof of the epoch that this block ends (consensus rule E).
     pub end: Option<Arc<EpochProof>>,
+    /// Only in an answer's last entry: headers of the blocks above it, lowest first, up to the one that `certificate`
+    /// names. Without them, a block that became final as an ancestor and fills an answer could never be shown
+    /// to be final, and nobody could catch up over it.
+    pub above: Vec<Header>,
+}
+
+/// What is known about a final block above another.
+#[derive(Clone, Debug)]
+pub struct Covering {
+    /// Its header.
+    pub header: Header,
+    /// The commit certificate that names it.
+    pub certificate: Option<Arc<CommitCert>>,
+    /// The commit proof of the epoch that it ends.
+    pub end: Option<Arc<EpochProof>>,
+}
+
+impl Entry {
+    /// Completes an answer that ends with this block, which may have no certificate of its own: `at` gives the final block
+    /// of a height. Nothing changes while no certificate covers it.
+    ///
+    /// # Errors
+    /// Those of `at`.
+    pub fn cover<E>(&mut self, mut at: impl FnMut(Height) -> Result<Option<Covering>, E>) -> Result<(), E> {
+        if self.certificate.is_some() || self.end.is_some() {
+            return Ok(());
+        }
+        let (mut above, mut height) = (Vec::new(), self.block.header().height.next());
+        while above.len() < ABOVE_MAX {
+            let Some(Covering { header, certificate, end }) = at(height)? else { return Ok(()) };
+            let certificate = match end {
+                Some(end) => {
+                    above.extend(end.headers.iter().cloned());
+                    Some(Arc::clone(&end.certificate))
+                }
+                None => {
+                    above.push(header);
+                    certificate
+                }
+            };
+            if certificate.is_some() {
+                (self.above, self.certificate) = (above, certificate);
+                return Ok(());
+            }
+            height = height.next();
+        }
+        Ok(())
+    }
+
+    /// The header that the certificate names.
+    fn named(&self) -> &Header {
+        self.above.last().unwrap_or_else(|| self.block.header())
+    }
 }
 
 /// What makes a block final.
@@ -77,6 +136,10 @@ pub enum RangeFault {
     WrongTransactions { block: BlockId, height: Height },
     #[error("the certificate given for block {block} at height {height} names another block, view or epoch")]
     WrongCertificate { block: BlockId, height: Height },
+    #[error(
+        "the headers above block {block} at height {height} do not follow one another, or there are too many of them"
+    )]
+    WrongAbove { block: BlockId, height: Height },
     #[error("block {block} at height {height} ends its epoch without the proof of it")]
     NoEnd { block: BlockId, height: Height },
     #[error("the proof given for block {block} at height {height} is of another block")]
@@ -105,7 +168,9 @@ pub fn check_range(
     let (mut rest, mut end) = (Rest::Nothing, None);
     let (mut blocks, mut covered) = (Vec::with_capacity(given), Vec::new());
     let mut entries = entries.into_iter();
-    for Entry { block, certificate: offered, end: proof } in entries.by_ref() {
+    for entry in entries.by_ref() {
+        let named = entry.above.last().cloned();
+        let Entry { block, certificate: offered, end: proof, .. } = entry;
         let (height, id, epoch) = (block.header().height, block.id(), block.header().epoch);
         if !block.matches_tx_root() {
             return Err(RangeFault::WrongTransactions { block: id, height });
@@ -125,7 +190,11 @@ pub fn check_range(
             break;
         }
         let first = first.height;
-        match judge(&header, proof.as_ref().map_or(Proof::Certificate(&certificate), Proof::End)) {
+        let judged = match &proof {
+            Some(proof) => judge(&header, Proof::End(proof)),
+            None => judge(named.as_ref().unwrap_or(&header), Proof::Certificate(&certificate)),
+        };
+        match judged {
             Judge::Good => {
                 let certify = |block| CertifiedBlock { block, certificate: Arc::clone(&certificate) };
                 blocks.extend(covered.drain(..).map(certify));
@@ -150,10 +219,24 @@ pub fn check_range(
     Ok(Range { blocks, end, rest, given, bytes })
 }
 
+/// Whether headers lead up from a block within its epoch.
+fn follow(below: &Header, id: BlockId, above: &[Header]) -> bool {
+    let (mut below, mut parent) = (below, id);
+    for header in above {
+        let follows = header.height.follows(below.height) && header.parent == parent;
+        if !follows || header.epoch != below.epoch || header.view <= below.view {
+            return false;
+        }
+        (below, parent) = (header, header.id());
+    }
+    above.len() <= ABOVE_MAX.saturating_add(EPOCH_HEADERS_MAX)
+}
+
 /// Heights and parents, and that each certificate names the block it is given for.
 fn check_links(from: Height, entries: &[Entry]) -> Result<(), RangeFault> {
     let (mut expected, mut parent) = (from, None);
-    for Entry { block, certificate, end } in entries {
+    for (place, entry) in (1..).zip(entries) {
+        let Entry { block, certificate, end, above } = entry;
         let (header, id) = (block.header(), block.id());
         let height = header.height;
         if height != expected {
@@ -162,8 +245,12 @@ fn check_links(from: Height, entries: &[Entry]) -> Result<(), RangeFault> {
         if let Some(parent) = parent.filter(|parent| *parent != header.parent) {
             return Err(RangeFault::WrongParent { block: id, height, got: header.parent, expected: parent });
         }
+        if !above.is_empty() && (place < entries.len() || !follow(header, id, above)) {
+            return Err(RangeFault::WrongAbove { block: id, height });
+        }
+        let named = entry.named();
         let names_it = |cert: &Arc<CommitCert>| {
-            cert.block == id && cert.view == header.view && cert.epoch == header.epoch
+            cert.block == named.id() && cert.view == named.view && cert.epoch == named.epoch
         };
         if certificate.as_ref().is_some_and(|certificate| !names_it(certificate)) {
             return Err(RangeFault::WrongCertificate { block: id, height });

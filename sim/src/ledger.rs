@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_catchup::Entry;
+use cairn_catchup::{Covering, Entry};
 use cairn_consensus::BlockVerdict;
 use cairn_state::{BlockFault, Built, EpochBegin, MemoryStorage, State, StateError, TxRefusal};
 use cairn_types::{
@@ -270,13 +271,24 @@ impl Ledger {
     /// Final blocks from `from` on, at most `count`, with the certificates they have of their own.
     pub(crate) fn range(&self, disk: &Disk, from: Height, count: usize) -> Vec<Entry> {
         let heights = (from.get()..).take(count);
-        heights
-            .map_while(|height| self.at(disk, Height::new(height)))
-            .map(|(block, certificate)| {
-                let end = self.end_of(block.header());
-                Entry { block, certificate, end }
-            })
-            .collect()
+        let at = |height| self.at(disk, height).map(|(block, own)| (self.end_of(block.header()), block, own));
+        let mut entries: Vec<Entry> = heights
+            .map_while(|height| at(Height::new(height)))
+            .map(|(end, block, certificate)| Entry { block, certificate, end, above: Vec::new() })
+            .collect();
+        let covering = |height| {
+            let found = at(height);
+            let found = found.map(|(end, block, certificate)| Covering {
+                header: block.header().clone(),
+                certificate,
+                end,
+            });
+            Ok::<_, Infallible>(found)
+        };
+        if let Some(Err(never)) = entries.last_mut().map(|last| last.cover(covering)) {
+            match never {}
+        }
+        entries
     }
 
     /// The proof of the end of its epoch, of a final block that ends one.

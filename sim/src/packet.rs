@@ -188,7 +188,8 @@ pub(crate) fn block_bytes(world: &World, block: &Block) -> u64 {
 pub(crate) fn range_bytes(world: &World, entries: &[Entry]) -> u64 {
     let certificate = |it: &Entry| it.certificate.as_ref().map_or(1, |it| 1 + ballot_cert(it));
     let end = |it: &Entry| it.end.as_ref().map_or(0, |end| epoch_proof(end) + ballot_cert(&end.certificate));
-    entries.iter().map(|it| block_bytes(world, &it.block) + certificate(it) + end(it)).sum()
+    let above = |it: &Entry| 4 + HEADER_BYTES * it.above.len() as u64;
+    entries.iter().map(|it| block_bytes(world, &it.block) + certificate(it) + end(it) + above(it)).sum()
 }
 
 fn input_of(certificate: VerifiedCertificate) -> Input {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cairn_catchup::{Entry, Judge, Position, Proof};
+use cairn_catchup::{Covering, Entry, Judge, Position, Proof};
 use cairn_types::certificate::BallotCert;
 use cairn_types::{
     Block, BlockId, ChainId, CommitCert, Context, Epoch, EpochProof, Hash, Header, Height, Signature,
@@ -102,7 +102,7 @@ impl Chain {
             let certificate = own.then(|| seal(secret, block.header(), parent));
             let end = block.header().ends_epoch().then(|| Arc::new(proof_of(secret, block.header())));
             let certificate = certificate.filter(|_| end.as_ref().is_none_or(|end| end.headers.len() == 1));
-            entries.push(Entry { block, certificate, end });
+            entries.push(Entry { block, certificate, end, above: Vec::new() });
         }
         Self { entries }
     }
@@ -118,8 +118,23 @@ impl Chain {
         if header.ends_epoch() { header.epoch.next() } else { header.epoch }
     }
 
-    /// `count` blocks from `from`, none above `tip`.
+    /// `count` blocks from `from`, none above `tip`, with what covers the last of them.
     pub(crate) fn range(&self, from: u64, count: u64, tip: u64) -> Vec<Entry> {
+        let mut entries = self.bare_range(from, count, tip);
+        let at = |height: Height| {
+            let found = self.entries.get(height.get() as usize).filter(|_| height.get() <= tip);
+            Ok::<_, ()>(found.map(|it| Covering {
+                header: it.block.header().clone(),
+                certificate: it.certificate.clone(),
+                end: it.end.clone(),
+            }))
+        };
+        entries.last_mut().map_or(Ok(()), |last| last.cover(at)).expect("nothing fails");
+        entries
+    }
+
+    /// The same without that.
+    pub(crate) fn bare_range(&self, from: u64, count: u64, tip: u64) -> Vec<Entry> {
         let end = from.saturating_add(count).min(tip.saturating_add(1)).min(self.entries.len() as u64);
         (from..end).map(|height| self.entries[height as usize].clone()).collect()
     }

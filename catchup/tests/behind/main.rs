@@ -81,6 +81,18 @@ fn a_node_100_000_blocks_behind_catches_up_from_one_honest_peer_among_seven_liar
     assert!(wasted * 4 < honest, "{wasted} questions to liars, {honest} to the honest peer");
 }
 
+/// Answers hold one block each, as where blocks are as large as answers. Every seventh has no certificate of its own, and
+/// some of these lie below the end of an epoch, or below its carrier.
+#[test]
+fn blocks_that_fill_an_answer_are_caught_up_with() {
+    for per_epoch in [u64::MAX, 150, 7, 8] {
+        let chain = |salt| Chain::with_epochs(600, salt, per_epoch);
+        let world = World { chain: chain(0), fork: chain(1) };
+        let seen = Run::new(&world, &[Kind::Dripping], 500, 0).finish(Duration::from_secs(120));
+        assert_eq!(seen.applied, 500, "an epoch of {per_epoch}");
+    }
+}
+
 #[test]
 fn reconnecting_earns_a_liar_no_second_hearing() {
     let world = world(20_000);

@@ -1,5 +1,6 @@
 //! The rules one by one: what happens, and what is done about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_catchup::{
@@ -299,7 +300,7 @@ fn each_way_a_range_can_be_wrong_has_its_name() {
     // Block 7 is under the certificate of block 8.
     assert_eq!((range.blocks.len(), range.rest), (6, Rest::Nothing));
     assert_eq!(range.blocks[4].certificate, range.blocks[5].certificate);
-    let range = check(3, 6, chain.range(3, 5, 20)).unwrap();
+    let range = check(3, 6, chain.bare_range(3, 5, 20)).unwrap();
     assert_eq!((range.blocks.len(), range.rest), (4, Rest::Uncertified(Height::new(7))));
 
     let too_many = check(3, 5, good.clone()).unwrap_err();
@@ -316,8 +317,51 @@ fn each_way_a_range_can_be_wrong_has_its_name() {
     assert!(matches!(check(3, 6, fork.range(3, 6, 20)), Err(RangeFault::BadCertificate { .. })));
     let mut header = good[0].block.header().clone();
     header.tx_count = 1;
-    let emptied = Entry { block: Block::new(header, Vec::new()).into(), certificate: None, end: None };
+    let emptied = Entry {
+        block: Block::new(header, Vec::new()).into(),
+        certificate: None,
+        end: None,
+        above: Vec::new(),
+    };
     assert!(matches!(check(3, 1, vec![emptied]), Err(RangeFault::WrongTransactions { .. })));
+}
+
+#[test]
+fn what_stands_above_an_answer_must_lead_up_from_it() {
+    let chain = Chain::new(20, 0);
+    let check = |entries: Vec<Entry>| check_range(Height::new(6), 2, entries, 0, &mut verify_first);
+    // Block 7 is under the certificate of block 8, which is not in the answer.
+    let good = chain.range(6, 2, 20);
+    assert_eq!(good[1].above, [chain.entries[8].block.header().clone()]);
+    let range = check(good.clone()).unwrap();
+    assert_eq!((range.blocks.len(), range.rest), (2, Rest::Nothing));
+    assert_eq!(range.blocks[1].certificate.block, chain.entries[8].block.id());
+
+    let with = |change: &dyn Fn(&mut Vec<Entry>)| {
+        let mut entries = good.clone();
+        change(&mut entries);
+        check(entries).unwrap_err()
+    };
+    let above = |fault: RangeFault| assert!(matches!(fault, RangeFault::WrongAbove { .. }), "{fault}");
+    above(with(&|it| it[1].above[0].parent = it[0].block.id()));
+    above(with(&|it| it[1].above[0].height = Height::new(9)));
+    above(with(&|it| it[1].above[0].epoch = Epoch::new(1)));
+    above(with(&|it| it[1].above[0].view = it[1].block.header().view));
+    above(with(&|it| {
+        it[1].above = chain.entries[9..11].iter().map(|it| it.block.header().clone()).collect()
+    }));
+    above(with(&|it| {
+        let mut below = it[1].clone();
+        (below.block, below.above) = (Arc::clone(&it[0].block), vec![it[1].block.header().clone()]);
+        it[0] = below;
+    }));
+    // The certificate is not of the last header; and one that no quorum signed.
+    let named = with(&|it| it[1].certificate = chain.entries[9].certificate.clone());
+    assert!(matches!(named, RangeFault::WrongCertificate { .. }), "{named}");
+    let fork = Chain::new(20, 5);
+    assert!(matches!(check(fork.range(6, 2, 20)), Err(RangeFault::BadCertificate { .. })));
+    // Nothing covers the chain's newest block while it has no certificate.
+    assert!(chain.range(6, 2, 7)[1].above.is_empty());
 }
 
 #[test]
@@ -332,8 +376,8 @@ fn no_certificate_reaches_back_over_an_epochs_end() {
     let mut certificate = (**chain.entries[2].certificate.as_ref().unwrap()).clone();
     (certificate.epoch, certificate.block) = (Epoch::new(1), new.id());
     let entries = vec![
-        Entry { block: old.into(), certificate: None, end: None },
-        Entry { block: new.into(), certificate: Some(certificate.into()), end: None },
+        Entry { block: old.into(), certificate: None, end: None, above: Vec::new() },
+        Entry { block: new.into(), certificate: Some(certificate.into()), end: None, above: Vec::new() },
     ];
     let range = check_range(Height::new(1), 2, entries, 0, &mut |_, _| Judge::Good).unwrap();
     assert_eq!((range.blocks.len(), range.rest), (0, Rest::Uncertified(Height::new(1))));

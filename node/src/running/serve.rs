@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_catchup::{Entry, RANGE_BLOCKS_MAX};
+use cairn_catchup::{Covering, Entry, RANGE_BLOCKS_MAX};
 use cairn_p2p::{SyncRequest, SyncResponse, Tip};
 use cairn_state::StateError;
-use cairn_types::{BlockId, Height, decode, encode};
+use cairn_types::{BlockId, Header, Height, decode, encode};
 
 use super::context::Context;
 use super::wire::{Entries, FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest, RANGE_BYTES_MAX};
@@ -64,7 +64,7 @@ fn find(context: &Context, id: &BlockId) -> Option<Found> {
 
 /// Final blocks from `from` on, as the bytes of an [`Entry`] each.
 fn range(context: &Context, from: Height, count: u32) -> Result<Vec<Vec<u8>>, StateError> {
-    let mut entries = Vec::new();
+    let (mut entries, mut last) = (Vec::new(), None::<Entry>);
     let mut bytes = 0;
     let mut height = from;
     for _ in 0..count {
@@ -72,21 +72,37 @@ fn range(context: &Context, from: Height, count: u32) -> Result<Vec<Vec<u8>>, St
             break;
         }
         let Some(block) = context.state.block(height)? else { break };
-        let certificate = context.state.certificate(height)?.map(Arc::new);
-        let header = block.header();
-        let end = match header.ends_epoch() {
-            true => context.state.epoch_proof(header.epoch)?.map(Arc::new),
-            false => None,
-        };
-        let entry = encode(&Entry { block: Arc::new(block), certificate, end });
-        bytes += entry.len();
-        if bytes > RANGE_BYTES_MAX && !entries.is_empty() {
+        let Covering { certificate, end, .. } = covering(context, block.header().clone())?;
+        let next = Entry { block: Arc::new(block), certificate, end, above: Vec::new() };
+        let encoded = encode(&next);
+        bytes += encoded.len();
+        if bytes > RANGE_BYTES_MAX && last.is_some() {
             break;
         }
-        entries.push(entry);
+        entries.push(encoded);
+        last = Some(next);
         height = height.next();
     }
+    if let (Some(mut last), Some(encoded)) = (last, entries.last_mut()) {
+        last.cover(|height| {
+            let header = context.state.header(height)?;
+            header.map(|header| covering(context, header)).transpose()
+        })?;
+        if !last.above.is_empty() {
+            *encoded = encode(&last);
+        }
+    }
     Ok(entries)
+}
+
+/// What shows that a final block is final.
+fn covering(context: &Context, header: Header) -> Result<Covering, StateError> {
+    let certificate = context.state.certificate(header.height)?.map(Arc::new);
+    let end = match header.ends_epoch() {
+        true => context.state.epoch_proof(header.epoch)?.map(Arc::new),
+        false => None,
+    };
+    Ok(Covering { header, certificate, end })
 }
 
 /// That a block is no longer kept is no fault of anybody.

@@ -128,6 +128,7 @@ impl Sync {
     fn ask(&self, peer: Source, request: RequestId, question: Question) {
         let (context, news) = (Arc::clone(&self.context), self.news.clone());
         tokio::spawn(async move {
+            tracing::debug!(?peer, ?request, ?question, "asking");
             let outcome = match question {
                 Question::Tip => ask_tip(&context, peer).await,
                 Question::Range { from, count } => ask_range(&context, peer, from, count).await,
@@ -135,7 +136,10 @@ impl Sync {
             };
             let input = match outcome {
                 Ok(answer) => News::Answer { request, answer },
-                Err(failure) => News::Failed { request, failure },
+                Err(failure) => {
+                    tracing::debug!(?peer, ?request, ?failure, "no answer");
+                    News::Failed { request, failure }
+                }
             };
             // Nobody waits for it any more when the node stops.
             let _ = news.send(input).await;
