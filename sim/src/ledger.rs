@@ -328,11 +328,17 @@ impl Ledger {
 fn execute(world: &World, state: &State, block: &Arc<Block>) -> Result<BlockVerdict, StateError> {
     let parent = Some(block.header().parent);
     let mut verified = Vec::with_capacity(block.transactions().len());
-    for signed in block.transactions() {
+    for (index, signed) in block.transactions().iter().enumerate() {
         let keys = match state.resolve_keys(parent, &signed.transaction) {
             Ok(keys) => keys,
-            Err(TxRefusal::Unavailable { .. }) => return Ok(BlockVerdict::Unjudged),
-            Err(_) => return Ok(BlockVerdict::Invalid),
+            Err(refusal) => {
+                let fault = BlockFault::Transaction { index, id: signed.id(), refusal: Box::new(refusal) };
+                return Ok(if fault.blames_proposer() {
+                    BlockVerdict::Invalid
+                } else {
+                    BlockVerdict::Unjudged
+                });
+            }
         };
         match world.authenticate(signed, keys) {
             Ok(tx) => verified.push(tx),
