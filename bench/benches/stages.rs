@@ -13,8 +13,8 @@ use cairn_state::{RocksStorage, State};
 use cairn_types::certificate::First;
 use cairn_types::safety::SafetyRecord;
 use cairn_types::{
-    Assembly, Block, BlockCert, BlockId, Carried, CertifiedBlock, CompactProposal, Hash, Proposal, Scheme,
-    SignedTransaction, Slot, TxId, ValidatorIndex, View, decode, encode, tree,
+    Assembly, Block, BlockCert, BlockId, CertifiedBlock, CompactProposal, Hash, Proposal, Scheme,
+    SignedTransaction, Slot, TxId, ValidatorIndex, View, decode, encode,
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -85,25 +85,10 @@ fn pool(c: &mut Criterion) {
     });
 }
 
-fn proposal(chain: &Chain, txs: Vec<Arc<SignedTransaction>>) -> Proposal {
-    let leaves: Vec<Hash> = txs.iter().map(|tx| tx.block_leaf()).collect();
-    let mut header = chain.genesis.header(Hash::default()).unwrap();
-    (header.tx_root, header.tx_count) = (tree::tx_root(&leaves), leaves.len() as u32);
-    let block = Arc::new(Block::new(header, txs));
-    let quorum = chain.quorum(View::new(1), block.id());
-    let justify = Carried::Inline(BlockCert::Quorum(Arc::new(quorum)));
-    Proposal {
-        block,
-        justify,
-        tc: None,
-        signature: chain.vote::<First>(0, View::new(2), BlockId::ZERO).signature,
-    }
-}
-
 fn proposals(c: &mut Criterion) {
     let chain = Chain::new(Scheme::Dilithium3);
     let txs: Vec<_> = (0..BLOCK).map(|n| Arc::new(chain.transaction(n))).collect();
-    let whole = proposal(&chain, txs.clone());
+    let whole = chain.proposal(txs.clone());
     let (whole_bytes, compact) = (encode(&whole), CompactProposal::of(&whole, |_| false));
     let compact_bytes = encode(&compact);
     let mut group = c.benchmark_group("proposal of 200");
@@ -211,7 +196,7 @@ fn state(c: &mut Criterion) {
 fn journal(c: &mut Criterion) {
     let chain = Chain::new(Scheme::Dilithium3);
     let txs: Vec<_> = (0..BLOCK).map(|n| Arc::new(chain.transaction(n))).collect();
-    let whole = proposal(&chain, txs);
+    let whole = chain.proposal(txs);
     let folder = tempfile::tempdir().unwrap();
     let address = chain.set.validators()[0].address;
     let mut journal = Journal::create(&folder.path().join("sign"), address, chain.id()).unwrap();

@@ -10,9 +10,9 @@ use cairn_types::genesis::GENESIS_VERSION;
 use cairn_types::message::Ballot;
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
-    Admission, AuthenticatedTx, BlockId, ChainId, CommitCert, Epoch, Genesis, Hash, KeyRef, Params, Payload,
-    Proof, QuorumCert, Scheme, SignedTransaction, Transaction, TreeKind, Validator, ValidatorIndex,
-    ValidatorSet, Verified, View,
+    Admission, AuthenticatedTx, Block, BlockCert, BlockId, Carried, ChainId, CommitCert, Epoch, Genesis,
+    Hash, KeyRef, Params, Payload, Proof, Proposal, QuorumCert, Scheme, SignedTransaction, Transaction,
+    TreeKind, Validator, ValidatorIndex, ValidatorSet, Verified, View, tree,
 };
 
 /// Validators of the chain.
@@ -106,6 +106,21 @@ impl Chain {
     pub fn quorum(&self, view: View, block: BlockId) -> QuorumCert {
         let votes = (0..3).map(|i| (ValidatorIndex(i), self.vote::<First>(i, view, block).signature));
         QuorumCert::new(Epoch::ZERO, view, block, self.set.count(), votes.collect())
+    }
+
+    /// A proposal of a block that follows block 0 with these transactions and is not executed.
+    ///
+    /// # Panics
+    /// Never: the genesis has a header.
+    pub fn proposal(&self, txs: Vec<Arc<SignedTransaction>>) -> Proposal {
+        let leaves: Vec<Hash> = txs.iter().map(|tx| tx.block_leaf()).collect();
+        let mut header = self.genesis.header(Hash::default()).expect("a genesis has a header");
+        (header.tx_root, header.tx_count) = (tree::tx_root(&leaves), leaves.len() as u32);
+        let block = Arc::new(Block::new(header, txs));
+        let quorum = self.quorum(View::new(1), block.id());
+        let justify = Carried::Inline(BlockCert::Quorum(Arc::new(quorum)));
+        let signature = self.vote::<First>(0, View::new(2), BlockId::ZERO).signature;
+        Proposal { block, justify, tc: None, signature }
     }
 
     /// The certificate of a quorum of commit votes.
