@@ -158,7 +158,7 @@ fn take_in(frames: &[Vec<u8>], signatures: impl SignatureCheck + 'static) -> Res
 fn in_epoch_two() -> (State, u64) {
     let state = open(&memory());
     let time = START_MS + 1_000;
-    let params = Params { transaction_bytes_max: 200_000, ..genesis().params };
+    let params = Params { transaction_bytes_max: 50_000, ..genesis().params };
     enact(&state, &[Change::Params(params)], time);
     commit(&state, time + 1, 1);
     enact(&state, &[join(950)], time + 2);

@@ -20,8 +20,11 @@ const TIMEOUT_BASE_MS_MIN: u64 = 20;
 const DURATION_MS_MAX: u64 = 24 * 3_600 * 1_000;
 /// Room for one key, one signature and the largest proof, or for evidence of two more signatures.
 const TRANSACTION_BYTES_MIN: u32 = 16 * 1_024;
-/// Blocks above this do not cross a wide network within a view.
-const BLOCK_BYTES_MAX: u32 = 16 << 20;
+/// Transactions of a block: with its certificates, what one message and one answer of 4 MiB carry. Larger blocks could be
+/// proposed, and never fetched again.
+pub const BLOCK_BYTES_MAX: u32 = 3 << 20;
+/// What one gossiped message carries. Larger transactions would reach only the validators that get them directly.
+pub const TRANSACTION_BYTES_MAX: u32 = 64 << 10;
 /// Shorter than this, a client's clock and the chain's cannot agree on an expiry.
 const REPLAY_WINDOW_MS_MIN: u64 = 1_000;
 
@@ -98,8 +101,8 @@ impl Default for Params {
             lag_max_ms: 10_000,
             interval_min_ms: 0,
             interval_idle_ms: 60_000,
-            block_bytes_max: 3 << 20,
-            transaction_bytes_max: 64 << 10,
+            block_bytes_max: BLOCK_BYTES_MAX,
+            transaction_bytes_max: TRANSACTION_BYTES_MAX,
             replay_window_ms: 120_000,
         }
     }
@@ -122,7 +125,8 @@ impl Params {
         within("interval_idle_ms", self.interval_idle_ms, self.interval_min_ms.max(1), DURATION_MS_MAX)?;
         let (transaction, block) = (self.transaction_bytes_max, self.block_bytes_max);
         within("block_bytes_max", block.into(), TRANSACTION_BYTES_MIN.into(), BLOCK_BYTES_MAX.into())?;
-        within("transaction_bytes_max", transaction.into(), TRANSACTION_BYTES_MIN.into(), block.into())?;
+        let most = block.min(TRANSACTION_BYTES_MAX);
+        within("transaction_bytes_max", transaction.into(), TRANSACTION_BYTES_MIN.into(), most.into())?;
         within("replay_window_ms", self.replay_window_ms, REPLAY_WINDOW_MS_MIN, DURATION_MS_MAX)
     }
 

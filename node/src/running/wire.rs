@@ -6,11 +6,19 @@ use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_catchup::RANGE_BLOCKS_MAX;
+use cairn_types::genesis::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
 use cairn_types::{Block, BlockId, CommitCert, Header, Height, Proposal, SignedTransaction};
 
 /// Bytes of blocks in one range answer, unless a single block has more. p2p refuses answers above 4 MiB;
 /// a block has at most 3 MiB of transactions and its certificate some hundred kB.
 pub(crate) const RANGE_BYTES_MAX: usize = 3 << 20;
+/// A quorum's signatures of 200 validators, twice: a block's own certificate, and the proof of the epoch it ends.
+const CERTIFICATES_BYTES: usize = 2 * 134 * 3_400;
+// Whatever the parameters of a network, its largest block fits into an answer and a proposal, and its largest
+// transaction into a gossiped batch.
+const _: () = assert!(BLOCK_BYTES_MAX as usize + CERTIFICATES_BYTES <= cairn_p2p::RESPONSE_BYTES_MAX);
+const _: () = assert!(BLOCK_BYTES_MAX as usize + CERTIFICATES_BYTES <= cairn_p2p::HOT_BODY_BYTES_MAX);
+const _: () = assert!(TRANSACTION_BYTES_MAX as usize <= cairn_p2p::GOSSIP_BATCH_BYTES_MAX);
 /// Transactions in one forwarded list, at most.
 pub(crate) const FORWARD_TRANSACTIONS_MAX: usize = 1_024;
 
