@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cairn_consensus::{BlockVerdict, EpochEnd, Input};
 use cairn_state::StateError;
-use cairn_types::{Block, CertifiedBlock, Payload, SignedTransaction, Slot};
+use cairn_types::{Block, CertifiedBlock, Payload, SignedTransaction, Slot, TxId};
 
 use crate::cluster::Cluster;
 use crate::events::Event;
@@ -15,6 +15,8 @@ use crate::packet::{Packet, Sealed};
 
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
 const LAG_EXPONENT_MAX: u32 = 16;
+/// Waiting transactions that are judged again when blocks become final, at most, as in a node.
+const JUDGED_MAX: usize = 256;
 /// Pause between a commit and the sync of the state, as in a node.
 const SYNC_STATE_AFTER_US: u64 = 250_000;
 
@@ -108,12 +110,13 @@ impl Cluster {
         let time_ms = clock.max(parent.time_ms + 1);
         let carried = live.carried.up_to(slot.parent);
         let candidates = live.pool.select(bytes_max, time_ms, &carried);
+        let mut dropped = false;
         let (cost, input) = match live.ledger.build(slot, time_ms, candidates) {
             Ok(built) => {
                 let hopeless = built.refused.iter().filter(|(_, refusal)| !refusal.may_pass_later());
-                for (id, _) in hopeless {
-                    live.pool.remove(std::slice::from_ref(id));
-                }
+                let hopeless: Vec<TxId> = hopeless.map(|(id, _)| *id).collect();
+                live.pool.remove(&hopeless);
+                dropped = !hopeless.is_empty();
                 live.carried.insert(&built.block);
                 let cost = built.block.transactions().len() as u64 * price;
                 self.trace.learn(&built.block);
@@ -124,6 +127,9 @@ impl Cluster {
             }
             Err(error) => return Err(error),
         };
+        if dropped {
+            self.tell_work(node);
+        }
         self.answer(node, cost, input);
         Ok(())
     }
@@ -184,6 +190,7 @@ impl Cluster {
                 }
             }
         }
+        let clock = self.clock_ms(node);
         let Node { live: Some(live), disk, incarnation, .. } = &mut self.nodes[node] else { return Ok(()) };
         let incarnation = *incarnation;
         let landed = live.ledger.commit(disk, blocks, how)?;
@@ -191,6 +198,8 @@ impl Cluster {
             live.pool.remove(&block.transactions);
             live.carried.committed(block.height);
         }
+        let lapsed = live.ledger.look(|state| state.lapsed(live.pool.oldest(JUDGED_MAX).cloned(), clock));
+        live.pool.remove(lapsed.iter().map(|(id, _)| id));
         let buffered = matches!(how, How::Buffered);
         let plan_sync = buffered && !std::mem::replace(&mut live.state_sync_planned, true);
         if plan_sync {

@@ -330,3 +330,34 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Manifest;
+    use crate::transcript::Transcript;
+
+    #[test]
+    fn approvals_that_come_too_late_cost_no_view() {
+        let text = "duration = \"20s\"\n[net]\nlatency = \"10ms\"\n[load]\nrate = 0\n[epochs]\n\
+                    [[epochs.change]]\nat = \"1s\"\nweigh = 1\npower = 2";
+        let manifest = Manifest::parse(text, "test").unwrap();
+        let mut cluster = Cluster::new(&manifest, false, Transcript::default()).unwrap();
+        cluster.start_all();
+        let motions = |cluster: &Cluster, node: usize| {
+            let live = cluster.nodes[node].live.as_ref().unwrap();
+            live.ledger.look(cairn_state::State::motions).unwrap()
+        };
+        // As soon as everybody has the motion all approve, one more than it takes. What the last one says is in all pools when
+        // the motion is enacted.
+        assert!(cluster.run(5_000_000, |cluster| (0..4).all(|node| !motions(cluster, node).is_empty())));
+        let motion = motions(&cluster, 0)[0].id;
+        (0..4).for_each(|node| cluster.approve(node, motion));
+        assert!(motions(&cluster, 0)[0].approvals.len() == 1 && cluster.operators.nonce >= 4);
+        cluster.run(manifest.duration.0, |_| false);
+        assert_eq!((cluster.violation.clone(), cluster.record.epochs.len()), (None, 1));
+        let waiting = |node: &crate::node::Node| node.live.as_ref().unwrap().pool.stats().transactions;
+        assert_eq!(cluster.nodes.iter().map(waiting).collect::<Vec<_>>(), [0; 4]);
+        assert_eq!(cluster.record.timeouts, 0, "views were given up for what nobody could build in");
+    }
+}

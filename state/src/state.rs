@@ -184,6 +184,25 @@ impl State {
         })
     }
 
+    /// Of transactions that wait, those that no later block can hold, as the newest final block leaves the state. They are
+    /// judged in the order given, up to the first that is valid: a block that is built for that one shows the rest. To be
+    /// asked whenever blocks become final: what waits and never lands keeps validators waiting for a block that nobody builds.
+    pub fn lapsed(
+        &self,
+        waiting: impl IntoIterator<Item = Verified<AuthenticatedTx>>,
+        time_ms: u64,
+    ) -> Vec<(TxId, TxRefusal)> {
+        let mut lapsed = Vec::new();
+        for tx in waiting {
+            match self.dry_run(None, &tx, time_ms) {
+                Ok(()) => break,
+                Err(refusal) if refusal.may_pass_later() => {}
+                Err(refusal) => lapsed.push((tx.id, refusal)),
+            }
+        }
+        lapsed
+    }
+
     /// Builds and executes a block for `slot`, leaving out what is not valid, and keeps its overlay.
     ///
     /// # Errors

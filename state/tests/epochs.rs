@@ -380,6 +380,33 @@ fn what_became_impossible_is_not_enacted_and_a_second_end_waits_for_the_next_epo
     assert_eq!(governance(refusal.clone()), GovernanceRefusal::Change(ChangeFault::NotValidator { address }));
 }
 
+#[test]
+fn what_an_end_leaves_without_a_purpose_is_told_apart_from_what_may_still_land() {
+    let state = open(&memory());
+    let time = START_MS + 1_000;
+    let motion = propose(900, &[join(950)], time);
+    let id = motion.id();
+    grow(&state, time, vec![signed(&state, motion)]);
+    let at = time + 1;
+    let late = signed(&state, approve(903, id, at));
+    let other = signed(&state, propose(901, &[join(951)], at));
+    let lapsed = |waiting: &[&Verified<AuthenticatedTx>]| {
+        let waiting = waiting.iter().map(|tx| (*tx).clone());
+        state
+            .lapsed(waiting, at)
+            .into_iter()
+            .map(|(id, refusal)| (id, governance(refusal)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lapsed(&[&late, &other]), vec![], "all of it may land");
+    let last = build(&state, at, vec![approve(901, id, at), approve(902, id, at)]);
+    assert_eq!(lapsed(&[&late, &other]), vec![], "an end that is not final takes nothing away");
+    end(&state, &last, &[]);
+    let gone = vec![(late.id, GovernanceRefusal::UnknownMotion { id })];
+    assert_eq!(lapsed(&[&late, &other]), gone);
+    assert_eq!(lapsed(&[&other, &late]), vec![], "a block that holds the first shows the rest");
+}
+
 fn accusation(validator: u16, epoch: u64) -> Evidence {
     let said = |n: u8| (BlockId::new(Hash([n; 32])), Signature::new(&[n; 100]).unwrap());
     let conflict = Conflict::Votes(Pair::new(said(1), said(2)).unwrap());

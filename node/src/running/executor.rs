@@ -30,6 +30,9 @@ use crate::exit::Exit;
 const PARALLEL_MIN: usize = 8;
 /// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
 const LAG_EXPONENT_MAX: u32 = 16;
+/// Waiting transactions that are judged again when blocks become final, at most. It ends at the first that is valid, so
+/// that usually it is one; more than these are left to the next block's leader.
+const JUDGED_MAX: usize = 256;
 
 /// Why a proposed block gets no vote.
 #[derive(Debug, Error)]
@@ -114,7 +117,9 @@ impl Executor {
         let candidates = context.pool.lock().select(bytes_max, time_ms, &carried);
         match context.state.build(slot, time_ms, candidates) {
             Ok(Built { block, refused }) => {
-                self.drop_refused(&refused);
+                if self.drop_refused(&refused) {
+                    context.pool_changed.notify_one();
+                }
                 let ids = block.transactions().iter().map(|tx| tx.id()).collect();
                 context.uncommitted.insert(&block, ids);
                 context.stages.note(block.id(), Moment::Proposed);
@@ -140,15 +145,25 @@ impl Executor {
         self.context.state.header_by_id(&slot.parent)
     }
 
-    fn drop_refused(&self, refused: &[(TxId, TxRefusal)]) {
-        let hopeless = refused.iter().filter(|(_, refusal)| !refusal.may_pass_later());
-        for (id, refusal) in hopeless {
+    /// Drops those that no later block can hold; whether there were any.
+    fn drop_refused(&self, refused: &[(TxId, TxRefusal)]) -> bool {
+        let hopeless: Vec<_> = refused.iter().filter(|(_, refusal)| !refusal.may_pass_later()).collect();
+        for (id, refusal) in &hopeless {
             self.context.pool.lock().remove(std::slice::from_ref(id));
             // A transaction that landed in the meantime is refused as replayed: good news, told at its commit.
             if !matches!(refusal, TxRefusal::Replayed { .. }) {
                 self.context.waiters.tell(id, &Err(fault_of_refusal(refusal)));
             }
         }
+        !hopeless.is_empty()
+    }
+
+    /// Drops what waits and can no longer land after what has become final. The pool is not held meanwhile.
+    fn drop_lapsed(&self) {
+        let ids: Vec<TxId> = self.context.pool.lock().oldest(JUDGED_MAX).iter().map(|tx| tx.id()).collect();
+        let waiting = ids.iter().filter_map(|id| self.context.pool.lock().checked(id).cloned());
+        let lapsed = self.context.state.lapsed(waiting, now_ms());
+        self.drop_refused(&lapsed);
     }
 
     fn check(&self, block: &Arc<Block>, lag_exponent: u32) -> Result<(), StateError> {
@@ -304,6 +319,7 @@ impl Executor {
             self.announce(certified);
         }
         context.metrics.height.set(i64::try_from(height.get()).unwrap_or(i64::MAX));
+        self.drop_lapsed();
         context.pool_changed.notify_one();
         if let Some(due) = context.snapshots.as_ref().filter(|_| !context.position.syncing()) {
             due.committed(height);
