@@ -170,8 +170,7 @@ fn feed(context: &Context, proposal: Proposal) {
     let verified = context.verifier.proposal(&epoch.set, epoch.root_id, proposal);
     match verified {
         Ok(proposal) => {
-            let id = proposal.block.id();
-            context.recent.lock().put(id, Found::Proposal(Arc::new((*proposal).clone())));
+            context.recent.lock().keep(Found::Proposal(Arc::new((*proposal).clone())));
             // The loop is gone only when the node stops.
             let _ = context.inputs.blocking_send(Input::Proposal(proposal));
         }

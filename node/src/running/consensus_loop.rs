@@ -329,8 +329,7 @@ impl ConsensusLoop {
         let (context, set, root) = (&self.context, &*self.epoch.set, self.epoch.root_id);
         Ok(Some(match message {
             Message::Proposal(proposal) => {
-                let found = Found::Proposal(Arc::new(proposal.clone()));
-                context.recent.lock().put(proposal.block.id(), found);
+                context.recent.lock().keep(Found::Proposal(Arc::new(proposal.clone())));
                 Input::Proposal(context.verifier.proposal(set, root, proposal)?)
             }
             Message::Vote(vote) => Input::Vote(context.verifier.vote(set, vote)?),

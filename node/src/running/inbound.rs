@@ -246,12 +246,7 @@ fn verify(
     Ok(match message {
         Message::Proposal(proposal) => {
             let verified = verifier.proposal(set, root, proposal)?;
-            let id = verified.block.id();
-            // The leader's signature covers the header alone: another body is neither kept nor served.
-            let known = context.recent.lock().contains(&id);
-            if !known && verified.block.matches_tx_root() {
-                context.recent.lock().put(id, Found::Proposal(Arc::new((*verified).clone())));
-            }
+            context.recent.lock().keep(Found::Proposal(Arc::new((*verified).clone())));
             Some(Input::Proposal(verified))
         }
         Message::Vote(vote) if in_window(context, vote.view) => Some(Input::Vote(verifier.vote(set, vote)?)),

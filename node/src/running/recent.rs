@@ -32,7 +32,17 @@ impl Recent {
         self.blocks.get(id).map(|(found, _)| found)
     }
 
-    pub(crate) fn put(&mut self, id: BlockId, found: Found) {
+    /// Keeps a block whose header was checked, so that others can have it. A leader's signature covers the header alone, so
+    /// it may send a second body, or only a wrong one, under a header that is good: whoever were given that would take us for
+    /// a liar. Kept is the body that the header names, and nothing takes its place.
+    pub(crate) fn keep(&mut self, found: Found) {
+        let id = found.block().id();
+        if !self.contains(&id) && found.block().matches_tx_root() {
+            self.put(id, found);
+        }
+    }
+
+    fn put(&mut self, id: BlockId, found: Found) {
         let bytes = found.block().transactions().iter().map(|tx| tx.canonical().len()).sum();
         self.bytes += bytes;
         if let Some((_, (_, gone))) = self.blocks.push(id, (found, bytes)) {
@@ -55,7 +65,7 @@ mod tests {
     use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
     use cairn_types::{
         Admission, Block, ChainId, Genesis, Hash, Header, Payload, Proof, Scheme, Signature,
-        SignedTransaction, Transaction, TreeKind, Validator, View,
+        SignedTransaction, Transaction, TreeKind, Validator, View, tree,
     };
 
     use super::*;
@@ -83,6 +93,28 @@ mod tests {
         let (params, admission) = (Default::default(), Admission::Open);
         let genesis = Genesis { version: 1, name: "test".into(), time_ms: 1, params, admission, validators };
         genesis.header(Hash([4; 32])).unwrap()
+    }
+
+    #[test]
+    fn another_body_under_the_same_header_is_neither_kept_nor_takes_the_place_of_the_right_one() {
+        let (_, named, _) = block(1, 2);
+        let (_, other, _) = block(1, 3);
+        let leaves: Vec<Hash> = named.block().transactions().iter().map(|tx| tx.block_leaf()).collect();
+        let tx_root = tree::tx_root(&leaves);
+        let header = Header { tx_root, tx_count: 2, ..named.block().header().clone() };
+        let with = |body: &Found| {
+            let transactions = body.block().transactions().to_vec();
+            Found::Block(Arc::new(Block::new(header.clone(), transactions)))
+        };
+        let (right, wrong, id) = (with(&named), with(&other), header.id());
+        let held = |recent: &mut Recent| recent.get(&id).map(|found| found.block().transactions().len());
+        let mut recent = Recent::new();
+        recent.keep(wrong.clone());
+        assert_eq!(held(&mut recent), None);
+        recent.keep(right);
+        assert_eq!(held(&mut recent), Some(2));
+        recent.keep(wrong);
+        assert_eq!(held(&mut recent), Some(2));
     }
 
     #[test]
