@@ -26,8 +26,13 @@ const STORM_MIN_US: u64 = 2_000_000;
 
 /// Two or three small blocks, so that segments are closed and let go of all the time, as in long runs of large blocks.
 const SEGMENT_BYTES: u64 = 2 << 10;
+/// Of all seeds, in how many segments are as long as a node's, so that a log is never let go of.
+const USUAL_SEGMENTS_SHARE: f64 = 0.25;
 /// Of all seeds, how many have validators that change.
 const EPOCHS_SHARE: f64 = 0.4;
+/// Of all seeds, in how many the load ends before the storm does. The chain falls idle then, and in the calm only repetition
+/// (rule R) brings forward whoever is behind.
+const IDLE_SHARE: f64 = 0.3;
 /// How long after the proposal of an epoch's last block a fault strikes there, at most, microseconds: the end takes about so long.
 const BOUNDARY_US: u64 = 200_000;
 
@@ -79,7 +84,32 @@ pub fn scenario(seed: u64, n: usize, duration: Micros) -> Manifest {
     if rng.random_bool(EPOCHS_SHARE) {
         change_validators(&mut rng, &mut manifest);
     }
+    // A stream of its own, too, so that what was added later leaves everything else of a seed what it was.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(2);
+    if rng.random_bool(IDLE_SHARE) {
+        fall_idle(&mut rng, &mut manifest);
+    }
+    if rng.random_bool(USUAL_SEGMENTS_SHARE) {
+        manifest.journal_segment_bytes = None;
+    }
     manifest
+}
+
+/// In some scenarios nothing is submitted any more from some moment of the storm on, and one validator hears nothing from
+/// about then to the end: what it asks is heard, and the answers are lost.
+fn fall_idle(rng: &mut ChaCha8Rng, manifest: &mut Manifest) {
+    let storm = manifest.duration.0;
+    let stop = rng.random_range(storm / 4..storm);
+    manifest.load.stop = Some(Micros(stop));
+    let at = rng.random_range(stop / 2..stop);
+    manifest.perturb.push(Perturb {
+        kind: PerturbKind::Deaf,
+        nodes: vec![rng.random_range(0..manifest.net.n)],
+        at: Micros(at),
+        lasts: Some(Micros(storm - at)),
+        ..Perturb::default()
+    });
 }
 
 /// Gives a scenario candidates and changes, and faults at the ends of epochs. Honest power only grows beyond what it is at the
@@ -258,7 +288,9 @@ fn calm(cluster: &mut Cluster) {
     for node in 0..cluster.nodes.len() {
         cluster.start(node);
     }
-    let probe = cluster.submit();
+    // Where the load has ended the chain stays idle, which hides nothing from rule R.
+    let idle = cluster.manifest.load.stop.is_some();
+    let probe = if idle { None } else { cluster.submit() };
     cluster.close_epochs();
     // Changes are decided one after the other.
     let rounds = 1 + cluster.changes_pending() as u64;
@@ -266,9 +298,13 @@ fn calm(cluster: &mut Cluster) {
     let done = cluster.run(bound, |cluster| {
         cluster.changes_pending() == 0
             && probe.is_none_or(|probe| cluster.clients.submissions[probe].final_at.is_some())
-            && cluster.all_final()
+            && if idle { cluster.all_final_or_unaware() } else { cluster.all_final() }
     });
-    if !done && cluster.violation.is_none() {
+    // Whoever lacks an empty last block, or does not know that it lacks one, may be told of it by a heartbeat only.
+    let heartbeat = cluster.world.params.interval_idle_ms * 1_000;
+    let bound = cluster.now + heartbeat + cluster.progress_bound_us();
+    let level = done && (cluster.all_level() || cluster.run(bound, Cluster::all_level));
+    if !level && cluster.violation.is_none() {
         let what = cluster.describe();
         cluster.violate(Invariant::Progress, what);
     }

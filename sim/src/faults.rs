@@ -105,6 +105,7 @@ impl Cluster {
         let nodes = self.struck(perturb);
         match perturb.kind {
             PerturbKind::Partition | PerturbKind::OneWay | PerturbKind::Isolate => self.cut(perturb, true),
+            PerturbKind::Deaf => nodes.into_iter().for_each(|node| self.network.deaf[node] += 1),
             PerturbKind::Pause => {
                 for node in nodes {
                     self.nodes[node].paused.get_or_insert_default();
@@ -171,6 +172,7 @@ impl Cluster {
         let nodes = self.struck(&perturb);
         match perturb.kind {
             PerturbKind::Partition | PerturbKind::OneWay | PerturbKind::Isolate => self.cut(&perturb, false),
+            PerturbKind::Deaf => nodes.into_iter().for_each(|node| self.network.deaf[node] -= 1),
             PerturbKind::Pause => nodes.into_iter().for_each(|node| self.resume(node)),
             PerturbKind::Crash => nodes.into_iter().for_each(|node| self.start(node)),
             PerturbKind::CrashAtWrite => {
@@ -240,6 +242,7 @@ pub fn describe(perturb: &Perturb) -> String {
             format!("{} no longer hears {}", perturb.to.unwrap_or_default(), perturb.from.unwrap_or_default())
         }
         PerturbKind::Isolate => format!("isolation{nodes}"),
+        PerturbKind::Deaf => format!("deafness{nodes}"),
         PerturbKind::Pause => format!("pause{nodes}"),
         PerturbKind::Crash if perturb.nodes.is_empty() => "power loss of all".to_owned(),
         PerturbKind::Crash => format!("crash{nodes}"),

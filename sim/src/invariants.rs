@@ -100,6 +100,7 @@ struct Committed {
     state_root: Hash,
     epoch: Epoch,
     ends_epoch: bool,
+    empty: bool,
 }
 
 /// What honest nodes have done so far.
@@ -128,7 +129,8 @@ impl Checks {
             self.check_epoch(header)?;
             check_quorum(world, certified)?;
             let (state_root, epoch, ends_epoch) = (header.state_root, header.epoch, header.ends_epoch());
-            self.committed.insert(height, Committed { id, state_root, epoch, ends_epoch });
+            let empty = certified.block.is_empty();
+            self.committed.insert(height, Committed { id, state_root, epoch, ends_epoch, empty });
             return Ok(());
         };
         if first.id != id {
@@ -208,6 +210,13 @@ impl Checks {
                 of.get() + 100 > epoch.get() && (*of < epoch || at.get() + 1_000 > view)
             });
         }
+    }
+
+    /// The height up to which anybody waits for blocks to be final: above it there are empty ones only. They finished what was
+    /// below them, and whoever lacks one has no work because of it and hears of it with the next heartbeat.
+    pub(crate) fn height_of_work(&self) -> Height {
+        let newest = self.committed.iter().rev().find(|(_, block)| !block.empty);
+        newest.map_or(Height::ZERO, |(height, _)| *height)
     }
 
     /// The highest height that an honest node committed.

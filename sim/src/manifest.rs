@@ -267,6 +267,8 @@ pub enum PerturbKind {
     OneWay,
     /// `nodes` neither hear nor are heard.
     Isolate,
+    /// `nodes` are heard and hear nothing; their connections stand.
+    Deaf,
     /// `nodes` do nothing, and go on where they were.
     Pause,
     /// `nodes` lose what is not synced, and start again.

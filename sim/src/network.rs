@@ -27,6 +27,8 @@ pub(crate) struct Network {
     bandwidth: Bandwidth,
     /// How many cuts lie on each link.
     cuts: Vec<u16>,
+    /// How often each node is deaf: what is sent to it is lost, and nobody notices.
+    pub(crate) deaf: Vec<u16>,
     /// Added to everything a node sends or is sent.
     pub(crate) slow: Vec<Micros>,
     /// When each node's link is free again, outwards and inwards, for hot and for all traffic.
@@ -66,6 +68,7 @@ impl Network {
             reorder: net.reorder,
             bandwidth: net.bandwidth,
             cuts: vec![0; nodes * nodes],
+            deaf: vec![0; nodes],
             slow: vec![Micros(0); nodes],
             out: vec![[0; 2]; nodes],
             inwards: vec![[0; 2]; nodes],
@@ -103,7 +106,7 @@ impl Network {
         bytes: u64,
         hot: bool,
     ) -> Arrivals {
-        if !self.passes(from, to) {
+        if !self.passes(from, to) || self.deaf[to] > 0 {
             self.lost += 1;
             return [None, None];
         }
@@ -225,6 +228,15 @@ mod tests {
         let times: Vec<u64> =
             (0..100).filter_map(|at| net.send(&mut rng, at, (0, 1), 100, true)[0]).collect();
         assert!(!times.is_sorted());
+    }
+
+    #[test]
+    fn a_deaf_node_is_heard_and_hears_nothing() {
+        let (mut net, mut rng) = network("[net]\nlatency = \"10ms\"");
+        net.deaf[1] = 1;
+        assert_eq!(net.send(&mut rng, 0, (0, 1), 100, true), [None, None]);
+        assert_eq!(net.send(&mut rng, 0, (1, 0), 100, true), [Some(10_000), None]);
+        assert!(net.passes(0, 1), "its connections stand");
     }
 
     #[test]

@@ -223,9 +223,26 @@ impl Cluster {
 
     /// Whether every honest node runs and has committed everything that is not expired.
     pub(crate) fn all_final(&self) -> bool {
-        self.clients.pending(self.now).next().is_none() && {
-            let height: Height = self.checks.height();
-            self.honest().all(|node| self.nodes[node].is_up() && self.height_of(node) >= height)
-        }
+        self.clients.pending(self.now).next().is_none() && self.all_hold(self.checks.height_of_work())
+    }
+
+    /// The same on a chain that fell idle, where a node may not know of what it missed: it hears of it with the next heartbeat,
+    /// and nobody waits for it who knows more. Whoever does press on is behind all the same.
+    pub(crate) fn all_final_or_unaware(&self) -> bool {
+        let height = self.checks.height_of_work();
+        let waits = |node: usize| self.nodes[node].live.as_ref().is_none_or(|live| live.replica.is_working());
+        self.clients.pending(self.now).next().is_none()
+            && self
+                .honest()
+                .all(|node| self.nodes[node].is_up() && (self.height_of(node) >= height || !waits(node)))
+    }
+
+    /// Whether every honest node runs and has committed what any of them has.
+    pub(crate) fn all_level(&self) -> bool {
+        self.all_hold(self.checks.height())
+    }
+
+    fn all_hold(&self, height: Height) -> bool {
+        self.honest().all(|node| self.nodes[node].is_up() && self.height_of(node) >= height)
     }
 }
