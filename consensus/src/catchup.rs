@@ -43,6 +43,7 @@ impl Replica {
         if self.tree.holds(&id) {
             return;
         }
+        let from = self.in_our_order(from);
         if let Some(known) = self.wanted.get_mut(&id) {
             if proof <= known.proof {
                 return;
@@ -54,6 +55,14 @@ impl Replica {
             return;
         }
         self.out.actions.push(Action::FetchBlock { id, from });
+    }
+
+    /// Those who hold a block, beginning with whoever comes after us in the set: if everybody began with the first, that one
+    /// would have to serve all.
+    fn in_our_order(&self, mut from: Vec<ValidatorIndex>) -> Vec<ValidatorIndex> {
+        let first = self.config.me.map_or(0, |me| from.partition_point(|index| *index <= me));
+        from.rotate_left(first);
+        from
     }
 
     /// On leaving a view: what only votes of earlier views named is not needed any more.

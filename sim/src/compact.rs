@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cairn_types::{Block, Message, TxId};
+use cairn_types::{Block, BlockId, Message, TxId};
 
 use crate::cluster::Cluster;
 use crate::events::Event;
@@ -16,6 +16,9 @@ use crate::packet::{Packet, Sealed};
 const LOOKS: u32 = 5;
 /// Pause between two of them, microseconds, as in a node.
 const LOOK_EVERY_US: u64 = 3_000;
+/// How long a leader may take to give what is missing, microseconds, as in a node: until then nobody else is asked for the
+/// block, which would bring its transactions a second time.
+const PULL_MAX_US: u64 = 500_000;
 /// A block leaf.
 const LEAF_BYTES: u64 = 32;
 
@@ -24,6 +27,7 @@ const LEAF_BYTES: u64 = 32;
 pub(crate) struct Compact {
     /// The whole of it, which a receiver comes to know piece by piece.
     pub(crate) sealed: Rc<Sealed>,
+    block: BlockId,
     /// Its transactions, in order, and the bytes of each.
     transactions: Vec<(TxId, u64)>,
     /// Those that ride along: the leader has not passed them on yet.
@@ -44,6 +48,7 @@ impl Compact {
 pub(crate) struct Lacking {
     /// The proposal.
     pub(crate) sealed: Rc<Sealed>,
+    block: BlockId,
     /// How many are asked for.
     pub(crate) count: u64,
     /// Their bytes.
@@ -73,34 +78,53 @@ impl Cluster {
                 bytes = bytes + LEAF_BYTES - size;
             }
         }
-        Packet::Compact(Rc::new(Compact { sealed: Rc::clone(sealed), transactions, carried, bytes }))
+        let (sealed, block) = (Rc::clone(sealed), block.id());
+        Packet::Compact(Rc::new(Compact { sealed, block, transactions, carried, bytes }))
     }
 
     /// Takes a proposal whose transactions are all here. What is not is usually on its way, so the pool is looked
     /// into again; then the leader is asked.
     pub(crate) fn rebuild(&mut self, node: usize, from: usize, compact: &Rc<Compact>, tries: u32) {
         let (now, incarnation) = (self.now, self.nodes[node].incarnation);
-        let Some(live) = self.nodes[node].live.as_ref() else { return };
+        let id = compact.block;
+        let Some(live) = self.nodes[node].live.as_mut() else { return };
+        if tries > LOOKS {
+            if live.assembling.remove(&id) {
+                self.told(node, cairn_catchup::Input::Want { block: id, from: Vec::new() });
+            }
+            return;
+        }
+        if tries == 0 && live.assembling.contains(&id) {
+            return; // a second copy
+        }
         let lacks = |id: &TxId| !compact.carried.contains(id) && !live.pool.contains(id);
         let missing = compact.transactions.iter().filter(|(id, _)| lacks(id));
         let (count, bytes) = missing.fold((0, 0), |(count, bytes), (_, size)| (count + 1, bytes + size));
         if count == 0 {
+            live.assembling.remove(&id);
             return self.hear(node, from, &compact.sealed);
         }
-        if tries < LOOKS {
-            let (compact, tries) = (Rc::clone(compact), tries + 1);
-            let again = Event::Rebuild { node, incarnation, from, compact, tries };
-            return self.plan(now + LOOK_EVERY_US, again);
+        live.assembling.insert(id);
+        if tries == LOOKS {
+            let lacking = Lacking { sealed: Rc::clone(&compact.sealed), block: id, count, bytes };
+            self.send(node, from, Packet::Lacking(Rc::new(lacking)));
         }
-        let lacking = Lacking { sealed: Rc::clone(&compact.sealed), count, bytes };
-        self.send(node, from, Packet::Lacking(Rc::new(lacking)));
+        let after = if tries == LOOKS { PULL_MAX_US } else { LOOK_EVERY_US };
+        let (compact, tries) = (Rc::clone(compact), tries + 1);
+        self.plan(now + after, Event::Rebuild { node, incarnation, from, compact, tries });
+    }
+
+    /// What was missing has come.
+    pub(crate) fn completed(&mut self, node: usize, from: usize, lacking: &Lacking) {
+        let Some(live) = self.nodes[node].live.as_mut() else { return };
+        live.assembling.remove(&lacking.block);
+        self.hear(node, from, &lacking.sealed);
     }
 
     /// Gives what a receiver of a proposal lacks, if the block is still here.
     pub(crate) fn complete(&mut self, node: usize, to: usize, lacking: Rc<Lacking>) {
-        let Message::Proposal(proposal) = &lacking.sealed.message else { return };
         let Some(live) = self.nodes[node].live.as_ref() else { return };
-        if live.replica.block(&proposal.block.id()).is_some() {
+        if live.replica.block(&lacking.block).is_some() {
             self.send(node, to, Packet::Bodies(lacking));
         }
     }

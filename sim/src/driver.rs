@@ -352,7 +352,7 @@ impl Cluster {
             Packet::Message(sealed) => self.hear(node, from, &sealed),
             Packet::Compact(compact) => self.rebuild(node, from, &compact, 0),
             Packet::Lacking(lacking) => self.complete(node, from, lacking),
-            Packet::Bodies(lacking) => self.hear(node, from, &lacking.sealed),
+            Packet::Bodies(lacking) => self.completed(node, from, &lacking),
             Packet::Transactions(list, _) => self.receive_transactions(node, &list),
             Packet::Ask(asked) => self.serve(node, from, *asked),
             Packet::Reply(reply) => self.answered(node, from, &reply),

@@ -196,6 +196,9 @@ impl Cluster {
     /// The replica lacks a block.
     pub(crate) fn fetch(&mut self, node: usize, block: BlockId, from: &[ValidatorIndex]) {
         let Some(live) = self.nodes[node].live.as_ref() else { return };
+        if live.assembling.contains(&block) {
+            return; // its transactions are being collected
+        }
         let regime = Rc::clone(&live.in_force.regime);
         let sources = from.iter().flat_map(|index| self.nodes_of(&regime, *index));
         let from: Vec<usize> = sources.filter(|source| *source != node).collect();

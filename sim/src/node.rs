@@ -85,6 +85,8 @@ pub(crate) struct Live {
     /// The newest generation of each timer.
     pub(crate) timers: BTreeMap<TimerKind, u64>,
     pub(crate) catchup: CatchUp<usize>,
+    /// Blocks whose proposals wait for transactions that they name. Each is here for half a second at most.
+    pub(crate) assembling: BTreeSet<BlockId>,
     /// When it next looks whether answers are due.
     pub(crate) tick_at: u64,
     /// Nodes it is connected to.
@@ -208,6 +210,7 @@ impl Node {
             execution_planned: false,
             timers: BTreeMap::new(),
             catchup: CatchUp::new(position),
+            assembling: BTreeSet::new(),
             tick_at: 0,
             linked: BTreeSet::new(),
             state_sync_planned: false,

@@ -37,6 +37,20 @@ fn a_block_that_missed_its_certificate_is_committed_as_an_ancestor_oldest_first_
 }
 
 #[test]
+fn each_validator_begins_with_another_one_to_ask_for_a_block() {
+    let first = |me: u16| {
+        let mut bench = Bench::new(me);
+        let world = bench.world.clone();
+        let block = world.child(&world.root, 0, 1, &[1]);
+        bench.name(&block);
+        let got = bench.give(commit_cert(world.commit_cert(&block))).expect("final");
+        got.into_iter().find(|said| said.starts_with("fetch")).expect("it lacks the block")
+    };
+    let expected = ["fetch a from 1,2,3", "fetch a from 2,3,1", "fetch a from 3,1,2", "fetch a from 1,2,3"];
+    assert_eq!([0, 1, 2, 3].map(first), expected);
+}
+
+#[test]
 fn missing_bodies_are_fetched_along_parent_hashes_and_executed_before_the_commit() {
     let mut bench = Bench::new(3);
     let world = bench.world.clone();
