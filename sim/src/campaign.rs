@@ -300,9 +300,10 @@ fn calm(cluster: &mut Cluster) {
             && probe.is_none_or(|probe| cluster.clients.submissions[probe].final_at.is_some())
             && if idle { cluster.all_final_or_unaware() } else { cluster.all_final() }
     });
-    // Whoever lacks an empty last block, or does not know that it lacks one, may be told of it by a heartbeat only.
-    let heartbeat = cluster.world.params.interval_idle_ms * 1_000;
-    let bound = cluster.now + heartbeat + cluster.progress_bound_us();
+    // Whoever lacks an empty last block, or does not know that it lacks one, may be told of it by a heartbeat only; who lacks
+    // both, by two.
+    let heartbeats = 2 * cluster.world.params.interval_idle_ms * 1_000;
+    let bound = cluster.now + heartbeats + cluster.progress_bound_us();
     let level = done && (cluster.all_level() || cluster.run(bound, Cluster::all_level));
     if !level && cluster.violation.is_none() {
         let what = cluster.describe();
