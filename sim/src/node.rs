@@ -163,15 +163,13 @@ impl Node {
             Some(holder) => Some(self.disk.recover_journal(world, holder)?),
             None => None,
         };
-        let mut silent_until = None;
-        let (journal, mut recovered) = match opened {
-            Some((journal, recovered)) if recovered.record.epoch <= epoch => (Some(journal), recovered),
+        let (journal, mut recovered, silent_until) = match opened {
+            Some((journal, recovered)) if recovered.record.epoch <= epoch => (Some(journal), recovered, None),
             Some((_, recovered)) => {
-                silent_until = Some(recovered.record.epoch);
                 part = part.silenced();
-                (None, Recovered::default())
+                (None, Recovered::default(), Some(recovered.record.epoch))
             }
-            None => (None, Recovered::default()),
+            None => (None, Recovered::default(), None),
         };
         let (tip_id, tip) = ledger.tip(world, &self.disk);
         let position = Position { height: tip.height, id: tip_id };

@@ -24,6 +24,9 @@ impl Role for ForgedCertificates {
         // A true certificate moved to another block.
         let Message::Certificate(BlockCert::Quorum(cert)) = &message.message else { return Vec::new() };
         let mut cert = cert.as_ref().clone();
+        if cert.block == invented(cert.view) {
+            return Vec::new(); // of another player of this role: the two would answer each other without end
+        }
         cert.block = invented(cert.view);
         let moved = seat.seal(Message::Certificate(BlockCert::Quorum(Arc::new(cert))));
         seat.to_all(&moved)
