@@ -12,8 +12,9 @@ use cairn_types::{Block, BlockId, CommitCert, Header, Height, Proposal, SignedTr
 /// Bytes of blocks in one range answer, unless a single block has more. p2p refuses answers above 4 MiB;
 /// a block has at most 3 MiB of transactions and its certificate some hundred kB.
 pub(crate) const RANGE_BYTES_MAX: usize = 3 << 20;
-/// A quorum's signatures of 200 validators, twice: a block's own certificate, and the proof of the epoch it ends.
-const CERTIFICATES_BYTES: usize = 2 * 134 * 3_400;
+/// Signatures of three quorums of 100 validators: what a proposal after a timeout carries. A final block carries two at most,
+/// its own certificate and the proof of the epoch it ends.
+const CERTIFICATES_BYTES: usize = 3 * 67 * 3_400;
 // Whatever the parameters of a network, its largest block fits into an answer and a proposal, and its largest
 // transaction into a gossiped batch.
 const _: () = assert!(BLOCK_BYTES_MAX as usize + CERTIFICATES_BYTES <= cairn_p2p::RESPONSE_BYTES_MAX);
