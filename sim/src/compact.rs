@@ -10,6 +10,7 @@ use cairn_types::{Block, BlockId, Message, TxId};
 use crate::cluster::Cluster;
 use crate::events::Event;
 use crate::manifest::Proposals;
+use crate::node::Node;
 use crate::packet::{Packet, Sealed};
 
 /// Looks into the pool after the first, as in a node.
@@ -121,10 +122,10 @@ impl Cluster {
         self.hear(node, from, &lacking.sealed);
     }
 
-    /// Gives what a receiver of a proposal lacks, if the block is still here.
+    /// Gives what a receiver of a proposal lacks, if the block is here, final or not.
     pub(crate) fn complete(&mut self, node: usize, to: usize, lacking: Rc<Lacking>) {
-        let Some(live) = self.nodes[node].live.as_ref() else { return };
-        if live.replica.block(&lacking.block).is_some() {
+        let Node { live: Some(live), disk, .. } = &self.nodes[node] else { return };
+        if live.replica.block(&lacking.block).is_some() || live.ledger.block(disk, &lacking.block).is_some() {
             self.send(node, to, Packet::Bodies(lacking));
         }
     }
