@@ -137,7 +137,7 @@ fn wait_gone(paths: &NodePaths, patience: Duration) -> bool {
     true
 }
 
-/// How a process of ours that is ending has ended; `None` when it takes longer than [`KILL_PATIENCE`].
+/// How a process of ours that is ending has ended; `None` when it takes longer than a killed process may.
 pub fn wait_for(child: &mut Child) -> Option<ExitStatus> {
     let until = Instant::now() + KILL_PATIENCE;
     loop {
