@@ -63,13 +63,10 @@ impl RocksStorage {
         lose_unsynced: bool,
     ) -> Result<Self, StorageError> {
         let path = path.as_ref().to_path_buf();
-        let cache = Cache::new_lru_cache(cache_bytes);
-        let tables =
-            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
         let mut options = database_options();
         options.set_manual_wal_flush(lose_unsynced);
-        let db =
-            DB::open_cf_descriptors(&options, &path, tables).map_err(|error| fault(&error, "open", &path))?;
+        let db = DB::open_cf_descriptors(&options, &path, families(cache_bytes))
+            .map_err(|error| fault(&error, "open", &path))?;
         Ok(Self { db, beside: false, warm: Warm::new(), path })
     }
 
@@ -82,15 +79,13 @@ impl RocksStorage {
     /// When there is no database, the disk fails, or the data is damaged.
     pub fn open_beside(path: impl AsRef<Path>, scratch: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref().to_path_buf();
-        let cache = Cache::new_lru_cache(BESIDE_CACHE_BYTES);
-        let tables =
-            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
         let mut options = database_options();
         options.create_if_missing(false);
         options.create_missing_column_families(false);
         // All files are opened now: they may be deleted by name at any moment.
         options.set_max_open_files(-1);
-        let db = DB::open_cf_descriptors_as_secondary(&options, path.as_path(), scratch.as_ref(), tables)
+        let families = families(BESIDE_CACHE_BYTES);
+        let db = DB::open_cf_descriptors_as_secondary(&options, path.as_path(), scratch.as_ref(), families)
             .map_err(|error| fault(&error, "open", &path))?;
         Ok(Self { db, beside: true, warm: Warm::new(), path })
     }
@@ -146,6 +141,12 @@ fn database_options() -> Options {
     options.set_keep_log_file_num(2);
     options.set_stats_dump_period_sec(0);
     options
+}
+
+/// All tables, which share a block cache of this many bytes.
+fn families(cache_bytes: usize) -> [ColumnFamilyDescriptor; Table::ALL.len()] {
+    let cache = Cache::new_lru_cache(cache_bytes);
+    Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)))
 }
 
 fn table_options(table: Table, cache: &Cache) -> Options {
