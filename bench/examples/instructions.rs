@@ -42,16 +42,25 @@ const STAGES: [Stage; 11] = [
     ("hash a salted digest", salted_leaf),
 ];
 
-/// Runs `work` over `items`. Counted are the instructions from here on down.
+/// Runs `work` over `items`. Counted are the instructions from here on down. Work that fails is no figure.
 #[inline(never)]
-fn measured<I, T>(items: impl IntoIterator<Item = I>, mut work: impl FnMut(I) -> T) -> u64 {
+fn measured<I, T, E: Into<anyhow::Error>>(
+    items: impl IntoIterator<Item = I>,
+    mut work: impl FnMut(I) -> Result<T, E>,
+) -> anyhow::Result<u64> {
     let mut runs = 0;
     for item in items {
         // What it gives is dropped here, and counted with it: a node drops it too.
-        drop(black_box(work(black_box(item))));
+        drop(black_box(work(black_box(item)).map_err(Into::into)?));
         runs += 1;
     }
-    runs
+    Ok(runs)
+}
+
+/// Work that cannot fail.
+#[expect(clippy::unnecessary_wraps, reason = "`measured` takes work that may fail")]
+fn sure<T>(done: T) -> Result<T, std::convert::Infallible> {
+    Ok(done)
 }
 
 fn field<'a>(value: &'a Value, name: &str) -> anyhow::Result<&'a str> {
@@ -70,7 +79,7 @@ fn signature(scheme: Scheme) -> anyhow::Result<u64> {
         Signature::new(&hex::decode(field(good, "signature")?)?).context("a signature's length")?;
     let preimage = hex::decode(field(good, "preimage")?)?;
     verify(&key, &preimage, &signature)?;
-    Ok(measured(0..RUNS, |_| verify(&key, &preimage, &signature)))
+    measured(0..RUNS, |_| verify(&key, &preimage, &signature))
 }
 
 fn transactions(count: u64) -> (Chain, Vec<Arc<SignedTransaction>>) {
@@ -82,21 +91,21 @@ fn transactions(count: u64) -> (Chain, Vec<Arc<SignedTransaction>>) {
 fn decode_transaction() -> anyhow::Result<u64> {
     let bytes = encode(transactions(1).1[0].as_ref());
     let copies = vec![bytes; RUNS as usize];
-    Ok(measured(copies, SignedTransaction::from_canonical))
+    measured(copies, SignedTransaction::from_canonical)
 }
 
 fn transaction_leaf() -> anyhow::Result<u64> {
     let bytes = encode(transactions(1).1[0].as_ref());
     let fresh: Result<Vec<_>, _> =
         (0..RUNS).map(|_| SignedTransaction::from_canonical(bytes.clone())).collect();
-    Ok(measured(fresh?, |tx| tx.block_leaf()))
+    measured(fresh?, |tx| sure(tx.block_leaf()))
 }
 
 fn check_remembered() -> anyhow::Result<u64> {
     let (chain, txs) = transactions(1);
     let verifier = Verifier::new(chain.id());
     check(&verifier, &txs[0])?;
-    Ok(measured(0..RUNS, |_| check(&verifier, &txs[0])))
+    measured(0..RUNS, |_| check(&verifier, &txs[0]))
 }
 
 fn pool_insert() -> anyhow::Result<u64> {
@@ -107,7 +116,7 @@ fn pool_insert() -> anyhow::Result<u64> {
         pool.insert(tx, START_MS)?;
     }
     let more = chain.checked(&verifier, 10 * BLOCK, RUNS)?;
-    Ok(measured(more, |tx| pool.insert(tx, START_MS).is_ok()))
+    measured(more, |tx| pool.insert(tx, START_MS))
 }
 
 fn pool_select() -> anyhow::Result<u64> {
@@ -118,7 +127,7 @@ fn pool_select() -> anyhow::Result<u64> {
     for tx in txs {
         pool.insert(tx, START_MS)?;
     }
-    Ok(measured(0..20, |_| pool.select(bytes, START_MS, &HashSet::new())))
+    measured(0..20, |_| sure(pool.select(bytes, START_MS, &HashSet::new())))
 }
 
 fn assemble() -> anyhow::Result<u64> {
@@ -131,8 +140,7 @@ fn assemble() -> anyhow::Result<u64> {
         assembly.fill(|leaf| by_leaf.get(leaf).map(|tx| Arc::clone(tx)));
         assembly.whole()
     };
-    whole(0).context("the proposal is not made whole")?;
-    Ok(measured(0..20, whole))
+    measured(0..20, |n| whole(n).context("the proposal is not made whole"))
 }
 
 fn execute() -> anyhow::Result<u64> {
@@ -147,7 +155,7 @@ fn execute() -> anyhow::Result<u64> {
         (Slot { epoch, view: View::new(view), height, parent, parent_view, proposer }, txs.clone())
     });
     let runs: Vec<_> = runs.collect();
-    Ok(measured(runs, |(slot, txs)| state.build(slot, time_ms, txs).is_ok()))
+    measured(runs, |(slot, txs)| state.build(slot, time_ms, txs))
 }
 
 fn vote_again() -> anyhow::Result<u64> {
@@ -156,11 +164,11 @@ fn vote_again() -> anyhow::Result<u64> {
     let verifier = Verifier::new(chain.id());
     verifier.vote(&chain.set, vote.clone())?;
     let copies = vec![vote; RUNS as usize];
-    Ok(measured(copies, |vote| verifier.vote(&chain.set, vote).is_ok()))
+    measured(copies, |vote| verifier.vote(&chain.set, vote))
 }
 
 fn salted_leaf() -> anyhow::Result<u64> {
-    Ok(measured(0..RUNS, |n| batch_leaf(TreeKind::CairnB3V1, &[7; 16], &Hash([n as u8; 32]))))
+    measured(0..RUNS, |n| sure(batch_leaf(TreeKind::CairnB3V1, &[7; 16], &Hash([n as u8; 32]))))
 }
 
 fn main() -> anyhow::Result<()> {
