@@ -96,7 +96,10 @@ server anchor --url http://127.0.0.1:1 --patience 0 "$root"/LICENSE-* "$root/REA
 kept=("$work"/served/batch-*.json)
 cp "${kept[0]}" "$work/again.json"
 server finish --url "${urls%%,*}" "${kept[0]}" >/dev/null
+records() { "$python" -c 'import json, sys; print(*{json.load(open(path))["record"] for path in sys.argv[1:]})' "$work"/served/*.cairn; }
+first=$(records)
 server finish --url "${urls%%,*}" "$work/again.json" >/dev/null || die "a batch that is anchored was not found again"
+[ "$(records)" = "$first" ] || die "a batch that was anchored before has another record now"
 for file in "$root"/LICENSE-* "$root/README.md"; do
     receipt="$work/served/$(basename "$file").cairn"
     "$cairn" verify "$file" --receipt "$receipt" --genesis "$genesis" >/dev/null || die "cairn refuses $receipt"

@@ -166,8 +166,7 @@ def write_synced(path, data):
 def anchor_files(options):
     digests = []
     for path in options.files:
-        with open(path, "rb") as file:
-            digests.append(blake3(file.read()).digest())
+        digests.append(blake3().update_mmap(path).digest())  # whatever its size
     batch = Batch(digests)
     os.makedirs(options.out, exist_ok=True)
     # Before anything is submitted: with these salts the receipts can still be made after a crash.
@@ -179,10 +178,14 @@ def anchor_files(options):
 
 
 def finish_batch(options):
-    with open(options.batch, encoding="utf-8") as file:
-        leaves = json.load(file)["leaves"]
-    batch = Batch([bytes.fromhex(leaf["digest"]) for leaf in leaves], [bytes.fromhex(leaf["salt"]) for leaf in leaves])
-    finish(options, options.batch, [leaf["file"] for leaf in leaves], batch)
+    try:
+        with open(options.batch, encoding="utf-8") as file:
+            leaves = [(it["file"], bytes.fromhex(it["digest"]), bytes.fromhex(it["salt"])) for it in json.load(file)["leaves"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{options.batch} is no batch that an interrupted run left: {error!r}") from error
+    files, digests, salts = map(list, zip(*leaves))
+    os.makedirs(options.out, exist_ok=True)
+    finish(options, options.batch, files, Batch(digests, salts))
 
 
 def finish(options, kept, files, batch):
@@ -217,7 +220,7 @@ def main():
         parser.error("two FILEs have the same name: their receipts would overwrite each other")
     try:
         options.run(options)
-    except (Refused, OSError, ValueError, KeyError, TypeError) as error:
+    except (Refused, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
