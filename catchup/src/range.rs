@@ -221,6 +221,9 @@ pub fn check_range(
 
 /// Whether headers lead up from a block within its epoch.
 fn follow(below: &Header, id: BlockId, above: &[Header]) -> bool {
+    if above.len() > ABOVE_MAX.saturating_add(EPOCH_HEADERS_MAX) {
+        return false;
+    }
     let (mut below, mut parent) = (below, id);
     for header in above {
         let follows = header.height.follows(below.height) && header.parent == parent;
@@ -229,7 +232,7 @@ fn follow(below: &Header, id: BlockId, above: &[Header]) -> bool {
         }
         (below, parent) = (header, header.id());
     }
-    above.len() <= ABOVE_MAX.saturating_add(EPOCH_HEADERS_MAX)
+    true
 }
 
 /// Heights and parents, and that each certificate names the block it is given for.
