@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use cairn_consensus::{BlockVerdict, EpochEnd, Input};
+use cairn_mempool::JUDGED_MAX;
 use cairn_state::StateError;
 use cairn_types::{Block, CertifiedBlock, Payload, SignedTransaction, Slot, TxId};
 
@@ -13,10 +14,6 @@ use crate::invariants::Invariant;
 use crate::ledger::How;
 use crate::packet::{Packet, Sealed};
 
-/// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
-const LAG_EXPONENT_MAX: u32 = 16;
-/// Waiting transactions that are judged again when blocks become final, at most, as in a node.
-const JUDGED_MAX: usize = 256;
 /// Pause between a commit and the sync of the state, as in a node.
 const SYNC_STATE_AFTER_US: u64 = 250_000;
 
@@ -156,8 +153,7 @@ impl Cluster {
         let mut verdict = live.ledger.check(&self.world, block)?;
         if verdict == BlockVerdict::Valid {
             live.carried.insert(block);
-            let lag_max = params.lag_max_ms.saturating_mul(1 << lag_exponent.min(LAG_EXPONENT_MAX));
-            if time < clock.saturating_sub(lag_max) {
+            if params.too_old(time, clock, lag_exponent) {
                 verdict = BlockVerdict::TooOld;
             }
         }

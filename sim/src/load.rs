@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cairn_mempool::DIRECT_VALIDATORS_MAX;
 use cairn_types::identity::IdentityOp;
 use cairn_types::transaction::{Proofs, TRANSACTION_VERSION};
 use cairn_types::{
@@ -20,8 +21,6 @@ use crate::manifest::Manifest;
 use crate::packet::Packet;
 use crate::world::START_MS;
 
-/// Validators up to which a client's transaction goes to each of them directly, as in a node.
-const DIRECT_VALIDATORS_MAX: usize = 64;
 /// Copies of a transaction that its first node sends in a larger network, where others pass it on.
 const GOSSIP_COPIES: usize = 8;
 /// What comes within this time of the first waits and is passed on together, microseconds.

@@ -18,6 +18,8 @@ pub const GENESIS_VERSION: u8 = 1;
 const TIMEOUT_BASE_MS_MIN: u64 = 20;
 /// No duration of a network is longer than a day; keeps sums and doublings far from overflow.
 const DURATION_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Doublings of `lag_max_ms` past any real lag; the bound keeps the shift in range.
+const LAG_EXPONENT_MAX: u32 = 16;
 /// Room for one key, one signature and the largest proof, or for evidence of two more signatures.
 const TRANSACTION_BYTES_MIN: u32 = 16 * 1_024;
 /// Transactions of a block: with its certificates, what one message and one answer of 4 MiB carry. Larger blocks could be
@@ -128,6 +130,12 @@ impl Params {
         let most = block.min(TRANSACTION_BYTES_MAX);
         within("transaction_bytes_max", transaction.into(), TRANSACTION_BYTES_MIN.into(), most.into())?;
         within("replay_window_ms", self.replay_window_ms, REPLAY_WINDOW_MS_MIN, DURATION_MS_MAX)
+    }
+
+    /// Whether a block's time is older than `clock - lag_max * 2^lag_exponent`: it is held, not voted for.
+    pub fn too_old(&self, time_ms: u64, clock_ms: u64, lag_exponent: u32) -> bool {
+        let lag_max = self.lag_max_ms.saturating_mul(1 << lag_exponent.min(LAG_EXPONENT_MAX));
+        time_ms < clock_ms.saturating_sub(lag_max)
     }
 
     /// `H[params](borsh Params)`.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cairn_consensus::{BlockVerdict, EpochEnd, Input};
 use cairn_crypto::TransactionFault;
+use cairn_mempool::JUDGED_MAX;
 use cairn_p2p::Command;
 use cairn_rpc::Fault;
 use cairn_state::{BlockFault, Built, Committed, State, StateError, TxRefusal};
@@ -28,11 +29,6 @@ use crate::exit::Exit;
 
 /// Signatures that are worth waking other threads for.
 const PARALLEL_MIN: usize = 8;
-/// A verdict that doubles this often is past any real lag; the bound keeps the shift in range.
-const LAG_EXPONENT_MAX: u32 = 16;
-/// Waiting transactions that are judged again when blocks become final, at most. It ends at the first that is valid, so
-/// that usually it is one; more than these are left to the next block's leader.
-const JUDGED_MAX: usize = 256;
 
 /// Why a proposed block gets no vote.
 #[derive(Debug, Error)]
@@ -185,9 +181,11 @@ impl Executor {
             Ok(ids) => {
                 self.context.stages.note(block.id(), Moment::Executed);
                 self.context.uncommitted.insert(block, ids);
-                let lag_max = params.lag_max_ms.saturating_mul(1 << lag_exponent.min(LAG_EXPONENT_MAX));
-                let too_old = time < now.saturating_sub(lag_max);
-                if too_old { BlockVerdict::TooOld } else { BlockVerdict::Valid }
+                if params.too_old(time, now, lag_exponent) {
+                    BlockVerdict::TooOld
+                } else {
+                    BlockVerdict::Valid
+                }
             }
             Err(fault) if fault.blames_proposer() => {
                 self.context.metrics.blocks_refused.inc();

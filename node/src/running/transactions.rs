@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_mempool::Refusal;
+use cairn_mempool::{DIRECT_VALIDATORS_MAX, Refusal};
 use cairn_p2p::{Command, GossipTicket, MeshMessage, MessageKind, Outbound, Plane, Verdict};
 use cairn_rpc::Fault;
 use cairn_types::{AuthenticatedTx, SignedTransaction, TxId, Verified, decode};
@@ -29,10 +29,6 @@ pub(crate) const FORWARDS_MAX: usize = 8_192;
 /// lone transaction does not wait.
 const FORWARD_PAUSE: Duration = Duration::from_millis(10);
 
-/// Validators up to which a client's transaction is sent to each of them directly: one copy each, one hop, so that it is
-/// everywhere when a leader names it (docs/decisions/007). In larger sets that would cost its first node too much, a third
-/// of a megabyte for 64, and gossip spreads the cost.
-const DIRECT_VALIDATORS_MAX: usize = 64;
 /// When a sender whose transaction was evicted should try again, ms.
 const EVICTED_RETRY_MS: u64 = 1_000;
 
