@@ -62,12 +62,17 @@ impl Chain {
 
     /// Transaction number `n`, with one proof, valid in the blocks of the first minutes.
     pub fn transaction(&self, n: u64) -> SignedTransaction {
+        self.batches(n, 1)
+    }
+
+    /// Transaction number `n`, with that many proofs, valid in the blocks of the first minutes.
+    pub fn batches(&self, n: u64, proofs: u16) -> SignedTransaction {
         let sender = &self.senders[n as usize % self.senders.len()];
-        let proof = Proof::batch(
-            TreeKind::CairnB3V1,
-            Hash(*cairn_types::Context::BatchRoot.hash(&n.to_le_bytes()).as_bytes()),
-            1_024,
-        );
+        let proof = |at: u16| {
+            let bytes = [n.to_le_bytes().as_slice(), &at.to_le_bytes()].concat();
+            let root = Hash(*cairn_types::Context::BatchRoot.hash(&bytes).as_bytes());
+            Proof::batch(TreeKind::CairnB3V1, root, 1_024)
+        };
         let transaction = Transaction {
             version: TRANSACTION_VERSION,
             chain: self.id(),
@@ -75,7 +80,7 @@ impl Chain {
             nonce: n,
             expires_ms: START_MS + self.genesis.params.replay_window_ms,
             keys: vec![KeyRef::Inline(sender.public().clone())],
-            payload: Payload::Proofs(Proofs(vec![proof])),
+            payload: Payload::Proofs(Proofs((0..proofs).map(proof).collect())),
         };
         let signature = sender.sign(&transaction.preimage());
         SignedTransaction::new(transaction, vec![signature])
