@@ -321,7 +321,7 @@ fn put_records(batch: &mut Batch, overlay: &Overlay) {
         }
     }
     for node in &overlay.effects.log_nodes {
-        batch.put(Table::LogNodes, &node.key, &node.hashes);
+        batch.put(node.log.table(), &node.key, &node.hashes);
     }
 }
 

@@ -105,7 +105,7 @@ fn put_peaks(batch: &mut Batch, logs: &Logs, header: &Header) {
         batch.put(Table::LogNodes, &log_node(LogTable::Anchors, level, index), &hashes);
     }
     for (level, index, hash) in places(&logs.history, header.height.get()) {
-        batch.put(Table::LogNodes, &log_node(LogTable::History, level, index), hash.as_bytes());
+        batch.put(Table::HistoryNodes, &log_node(LogTable::History, level, index), hash.as_bytes());
     }
 }
 

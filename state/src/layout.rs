@@ -5,9 +5,10 @@ use cairn_types::tree::Peaks;
 use cairn_types::{Address, BlockId, Hash, Height, ProofId};
 
 use crate::error::StateError;
+use crate::storage::Table;
 
 /// The layout this build reads and writes.
-pub(crate) const SCHEMA_VERSION: u32 = 2;
+pub(crate) const SCHEMA_VERSION: u32 = 3;
 
 /// Meta: [`SCHEMA_VERSION`], u32 little-endian.
 pub(crate) const META_SCHEMA: &[u8] = b"schema";
@@ -115,19 +116,32 @@ pub(crate) fn received_key(delegate: &Address, principal: &Address) -> Vec<u8> {
     key
 }
 
-/// Which logs a [`crate::Table::LogNodes`] entry belongs to. The two anchor logs have the same shape, so
-/// one entry holds both hashes.
+/// Which logs a node belongs to. The two anchor logs have the same shape, so one entry holds both hashes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum LogTable {
-    Anchors = 0,
-    History = 1,
+    Anchors = 2,
+    History = 3,
 }
 
+impl LogTable {
+    /// Where its nodes are.
+    pub(crate) const fn table(self) -> Table {
+        match self {
+            Self::Anchors => Table::LogNodes,
+            Self::History => Table::HistoryNodes,
+        }
+    }
+}
+
+/// A complete subtree's key: the log, the last leaf below it, its level. What a log appends is then last in its table, and no
+/// compaction meets the rows of before; ordered by level, new rows would lie among old ones.
 pub(crate) fn log_node(log: LogTable, level: u8, index: u64) -> [u8; 10] {
-    let mut key = [0; 10];
-    let (head, tail) = key.split_at_mut(2);
-    head.copy_from_slice(&[log as u8, level]);
-    tail.copy_from_slice(&number(index));
+    let width = 1u64.wrapping_shl(level.into());
+    let last = index.wrapping_shl(level.into()) | width.wrapping_sub(1);
+    let mut key = [level; 10];
+    let (head, tail) = key.split_at_mut(1);
+    head.copy_from_slice(&[log as u8]);
+    tail.split_at_mut(8).0.copy_from_slice(&number(last));
     key
 }

@@ -18,6 +18,7 @@ mod authenticated;
 mod batch;
 mod check;
 mod commit;
+mod convert;
 mod delegation;
 mod epochs;
 mod error;
@@ -60,7 +61,7 @@ pub use prune::{KEEP_BLOCKS_MIN, Kept, PRUNE_STEP_BLOCKS, Role};
 pub use query::{FinalHeader, ListFilter, LogSizes, Matches, Page, QUERY_MATCHES_MAX, QUERY_PAGE_MAX};
 pub use refusal::{BlockFault, HeaderField, TxRefusal};
 #[cfg(feature = "rocksdb")]
-pub use rocks::RocksStorage;
+pub use rocks::{BLOCK_CACHE_MIB, RocksStorage};
 pub use snapshot::{
     CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SignatureCheck, SnapshotChunk, SnapshotFault,
     SnapshotHandover, SnapshotHead, WindowBlock,

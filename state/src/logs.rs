@@ -9,6 +9,7 @@ use crate::layout::{LogTable, log_node};
 /// A finished subtree to store: its key and one hash, or two for the anchor logs.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredNode {
+    pub(crate) log: LogTable,
     pub(crate) key: [u8; 10],
     pub(crate) hashes: Vec<u8>,
 }
@@ -31,7 +32,8 @@ impl Logs {
             let mut hashes = Vec::with_capacity(64);
             hashes.extend_from_slice(blake.hash.as_bytes());
             hashes.extend_from_slice(sha.hash.as_bytes());
-            stored.push(StoredNode { key: log_node(LogTable::Anchors, blake.level, blake.index), hashes });
+            let key = log_node(LogTable::Anchors, blake.level, blake.index);
+            stored.push(StoredNode { log: LogTable::Anchors, key, hashes });
         }
     }
 
@@ -40,6 +42,7 @@ impl Logs {
         let nodes = self.history.append(TreeHash::History, history_leaf(id));
         for node in nodes.iter().filter(|node| node.level > 0) {
             stored.push(StoredNode {
+                log: LogTable::History,
                 key: log_node(LogTable::History, node.level, node.index),
                 hashes: node.hash.as_bytes().to_vec(),
             });

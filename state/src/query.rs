@@ -137,7 +137,7 @@ impl Reader<'_> {
                 return Ok(Some(history_leaf(&header.id())));
             }
         }
-        let bytes = self.store.get(Table::LogNodes, &log_node(LogTable::History, level, index))?;
+        let bytes = self.store.get(Table::HistoryNodes, &log_node(LogTable::History, level, index))?;
         Ok(bytes.and_then(|bytes| lane(&bytes, Lane::Blake3)))
     }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use cairn_types::shortcut::{self, Step};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
-    DBCompressionType, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options, ReadOptions,
-    SliceTransform, Snapshot, WriteBatch, WriteOptions,
+    DBCompactionStyle, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
+    ReadOptions, SliceTransform, Snapshot, WriteBatch, WriteOptions,
 };
 
 use crate::batch::Batch;
@@ -15,10 +15,13 @@ use crate::storage::{
 };
 use crate::warm::{Found, Warm};
 
-/// One cache for the blocks, indexes and filters of all tables.
-const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// One cache for the blocks, indexes and filters of all tables, MiB: what is read again and again are identities and keys, which
+/// are kept beside it, and the newest rows.
+pub const BLOCK_CACHE_MIB: usize = 32;
 /// All memtables together; above it the largest is flushed.
 const MEMTABLES_BYTES: usize = 32 << 20;
+/// What a memtable grows by: a 40th of the megabytes that it would take of the sum above for a table of a few rows.
+const MEMTABLE_BLOCK_BYTES: usize = 64 << 10;
 /// Write-ahead logs together; above it the oldest tables are flushed. Bounds the replay at start.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// Dirty pages handed to the kernel at a time, so that a sync never meets a mountain.
@@ -31,6 +34,8 @@ const OPEN_FILES_MAX: i32 = 512;
 const BESIDE_CACHE_BYTES: usize = 8 << 20;
 /// Values of at least this size leave the tree for blob files and are never rewritten by compaction.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
+/// Files of a scattered table that are merged at a time, at least.
+const SCATTERED_FILES: i32 = 8;
 /// Index keys begin with a 32-byte digest; bloom filters work on it.
 const DIGEST_BYTES: usize = 32;
 
@@ -49,10 +54,10 @@ impl RocksStorage {
     /// # Errors
     /// When another process has it open, the disk fails, or the data is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
-        Self::open_with(path, BLOCK_CACHE_BYTES, false)
+        Self::open_with(path, BLOCK_CACHE_MIB << 20, false)
     }
 
-    /// [`RocksStorage::open`] with a block cache of this many bytes instead of 64 MiB. With `lose_unsynced`, what
+    /// [`RocksStorage::open`] with a block cache of this many bytes instead of [`BLOCK_CACHE_MIB`]. With `lose_unsynced`, what
     /// was written and not synced stays in the process's memory and is gone when it dies, as after a power cut.
     ///
     /// # Errors
@@ -163,9 +168,14 @@ fn table_options(table: Table, cache: &Cache) -> Options {
     blocks.set_format_version(5);
     let mut options = Options::default();
     options.set_write_buffer_size(16 << 20);
+    options.set_arena_block_size(MEMTABLE_BLOCK_BYTES);
     options.set_level_compaction_dynamic_level_bytes(true);
     // Rows are mostly digests: a stronger compression of the last level costs processor time and saves little.
     options.set_compression_type(DBCompressionType::Lz4);
+    if is_scattered(table) {
+        options.set_compaction_style(DBCompactionStyle::Universal);
+        options.set_level_zero_file_num_compaction_trigger(SCATTERED_FILES);
+    }
     match table {
         Table::Bodies | Table::Certificates => {
             // Signatures and keys do not compress.
@@ -188,6 +198,24 @@ fn table_options(table: Table, cache: &Cache) -> Options {
     }
     options.set_block_based_table_factory(&blocks);
     options
+}
+
+/// Whether new rows lie anywhere among the old ones, because their keys begin with digests or addresses. Level by level each would
+/// be written again some ten times; file by file of about one size it is half of that. Every other table only grows at its end.
+const fn is_scattered(table: Table) -> bool {
+    matches!(
+        table,
+        Table::Blocks
+            | Table::Transactions
+            | Table::Proofs
+            | Table::Roots
+            | Table::References
+            | Table::Senders
+            | Table::TreeNodes
+            | Table::StateKeys
+            | Table::IdentityHistory
+            | Table::Links
+    )
 }
 
 /// Whether every key of the scan shares the digest that the table's bloom filter is built on.

@@ -16,6 +16,7 @@ use jmt::storage::{Node, NodeKey};
 use crate::authenticated::{self, NodeSource, read_value};
 use crate::batch::Batch;
 use crate::commit::{put_block, put_tree, stored_tip};
+use crate::convert::{SCHEMA_BEFORE, convert};
 use crate::epochs::load_rules;
 use crate::error::StateError;
 use crate::governance::Rules;
@@ -97,14 +98,17 @@ fn create(store: &dyn Storage, block0: &Overlay, chain: ChainId) -> Result<(), S
 }
 
 fn check_owner(store: &dyn Storage, schema: &[u8], expected: ChainId) -> Result<(), StateError> {
-    let found: u32 = decode(schema).map_err(|error| StateError::damaged("schema version", error))?;
-    if found != SCHEMA_VERSION {
-        return Err(StateError::Schema { found, expected: SCHEMA_VERSION });
+    let schema: u32 = decode(schema).map_err(|error| StateError::damaged("schema version", error))?;
+    if schema != SCHEMA_VERSION && schema != SCHEMA_BEFORE {
+        return Err(StateError::Schema { found: schema, expected: SCHEMA_VERSION });
     }
     let chain = store.get(Table::Meta, META_CHAIN)?.unwrap_or_default();
     let found: ChainId = decode(&chain).map_err(|error| StateError::damaged("genesis hash", error))?;
     if found != expected {
         return Err(StateError::WrongGenesis { found, expected });
+    }
+    if schema == SCHEMA_BEFORE {
+        convert(store)?;
     }
     Ok(())
 }

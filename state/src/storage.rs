@@ -35,7 +35,7 @@ pub enum Table {
     Senders,
     /// Kind and seq of every record.
     Kinds,
-    /// Complete subtrees of the logs, above their leaves.
+    /// Complete subtrees of the anchor logs, above their leaves.
     LogNodes,
     /// Nodes of the authenticated map, by version and path.
     TreeNodes,
@@ -60,11 +60,13 @@ pub enum Table {
     IdentityHistory,
     /// How a record names another proof (previous or subject), that proof, and the record's seq.
     Links,
+    /// Complete subtrees of the history log, above its leaves.
+    HistoryNodes,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Meta,
         Self::Headers,
         Self::Bodies,
@@ -89,6 +91,7 @@ impl Table {
         Self::IdentityEvents,
         Self::IdentityHistory,
         Self::Links,
+        Self::HistoryNodes,
     ];
 
     /// The table's name on disk.
@@ -118,6 +121,7 @@ impl Table {
             Self::IdentityEvents => "identity_events",
             Self::IdentityHistory => "identity_history",
             Self::Links => "links",
+            Self::HistoryNodes => "history_nodes",
         }
     }
 

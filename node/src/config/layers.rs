@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cairn_state::Role;
+use cairn_state::{BLOCK_CACHE_MIB, Role};
 use figment::value::{Dict, Map, Value};
 use figment::{Error as FigmentError, Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -114,7 +114,11 @@ pub(crate) struct RawState {
 
 impl Default for RawState {
     fn default() -> Self {
-        Self { cache_mib: 64, role: Role::default().name().to_owned(), keep_blocks: KEEP_BLOCKS }
+        Self {
+            cache_mib: BLOCK_CACHE_MIB as u64,
+            role: Role::default().name().to_owned(),
+            keep_blocks: KEEP_BLOCKS,
+        }
     }
 }
 
