@@ -74,6 +74,9 @@ pub enum Input<P> {
         /// Whether this answers an `Apply`.
         applied: bool,
     },
+    /// Whether ranges are to wait, because a snapshot may take their place. Tips are asked for and single blocks fetched
+    /// all the same.
+    Hold(bool),
     /// Time has passed.
     Tick,
 }

@@ -1,7 +1,8 @@
 //! Catching up: what a node that lacks blocks asks, of whom, and what it makes of the answers.
 //!
 //! [`CatchUp`] is a state machine without clock, network, disk or cryptography: inputs in, outputs out,
-//! time as a parameter. The node drives it with real peers, the simulator with virtual ones.
+//! time as a parameter. The node drives it with real peers, the simulator with virtual ones. [`Join`] is its sister for nodes
+//! without blocks that may begin with a peer's snapshot; it lets this one wait meanwhile ([`Input::Hold`]).
 //!
 //! # Rules
 //!
@@ -30,6 +31,7 @@
 
 mod fetches;
 mod input;
+mod join;
 mod machine;
 mod output;
 mod peers;
@@ -38,6 +40,11 @@ mod window;
 
 pub use fetches::{FETCH_HEDGE, FETCH_ROUNDS, FETCHES_MAX};
 pub use input::{Answer, Claim, Failure, Input, Position};
+pub use join::{
+    ASK_AGAIN, ATTEMPTS_MAX, CHUNKS_AHEAD, CHUNKS_PER_PEER_MAX, JOIN_HEDGE, Join, JoinAnswer, JoinInput,
+    JoinOutput, JoinQuestion, LISTEN, LISTEN_ALONE, OFFERS_MAX, Offer, PACE, SNAPSHOT_CHUNKS_MAX, STALLED,
+    Verdict, chunk_hash, snapshot_id,
+};
 pub use machine::{BEHIND_BLOCKS, BUSY_TICK, CLAIM_REST, CatchUp, POLL_EVERY, REQUEST_TIME_MAX};
 pub use output::{Output, Question, RequestId};
 pub use peers::{EXCLUDED, PEERS_MAX, PER_PEER_MAX};

@@ -40,6 +40,8 @@ pub struct CatchUp<P> {
     next_poll: Duration,
     next_request: u64,
     behind: bool,
+    /// Ranges wait.
+    held: bool,
     out: Vec<Output<P>>,
 }
 
@@ -57,6 +59,7 @@ impl<P: Copy + Ord> CatchUp<P> {
             next_poll: Duration::ZERO,
             next_request: 0,
             behind: false,
+            held: false,
             out: Vec::new(),
         }
     }
@@ -72,12 +75,15 @@ impl<P: Copy + Ord> CatchUp<P> {
             Input::Answer { request, answer } => self.on_answer(now, request, answer),
             Input::Failed { request, failure } => self.on_failed(now, request, &failure),
             Input::Committed { tip, applied } => self.on_committed(tip, applied),
+            Input::Hold(held) => self.held = held,
             Input::Tick => {}
         }
         self.expire(now);
         self.apply();
-        self.fill(now);
-        self.hedge(now);
+        if !self.held {
+            self.fill(now);
+            self.hedge(now);
+        }
         self.fetch(now);
         self.poll(now);
         self.report();

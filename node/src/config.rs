@@ -126,6 +126,8 @@ pub(crate) struct SnapshotsConfig {
     pub(crate) every_blocks: Option<u64>,
     /// Newest ones that are kept.
     pub(crate) keep: usize,
+    /// Blocks behind beyond which a node without any begins with a peer's snapshot; `None` = never.
+    pub(crate) join_blocks: Option<u64>,
 }
 
 impl SnapshotsConfig {
@@ -134,6 +136,14 @@ impl SnapshotsConfig {
     pub(crate) fn interval(&self, state: &StateConfig) -> Option<u64> {
         let every = self.every_blocks?;
         Some(if state.role == Role::Archive { every } else { every.min(state.keep_blocks / 2) })
+    }
+}
+
+impl Config {
+    /// Blocks behind beyond which this node begins with a peer's snapshot, if it may: an archive is to have every
+    /// block.
+    pub(crate) fn join_blocks(&self) -> Option<u64> {
+        self.snapshots.join_blocks.filter(|_| self.state.role != Role::Archive)
     }
 }
 
@@ -304,7 +314,12 @@ impl Validator<'_> {
             );
             return Err(self.refuse("snapshots.keep", &keep.to_string(), expected));
         }
-        Ok(SnapshotsConfig { every_blocks: (every > 0).then_some(every), keep })
+        let join = raw.snapshots.join_blocks;
+        Ok(SnapshotsConfig {
+            every_blocks: (every > 0).then_some(every),
+            keep,
+            join_blocks: (join > 0).then_some(join),
+        })
     }
 
     fn refuse(&self, key: &'static str, got: &str, expected: String) -> ConfigFault {

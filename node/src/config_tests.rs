@@ -204,3 +204,13 @@ fn snapshots_are_made_while_the_blocks_above_them_are_kept() {
     assert_eq!(interval(&format!("{prover}50\n")), Some(50));
     assert_eq!(interval(&format!("{prover}0\n")), None);
 }
+
+#[test]
+fn an_archive_never_begins_with_a_snapshot() {
+    let join = |text: &str| load(text, &[], &[]).unwrap().config.join_blocks();
+    assert_eq!(join(""), None);
+    assert_eq!(join("[snapshots]\njoin_blocks = 5\n"), None);
+    assert_eq!(join("[state]\nrole = \"validator\"\n"), Some(10_000));
+    assert_eq!(join("[state]\nrole = \"prover\"\n[snapshots]\njoin_blocks = 5\n"), Some(5));
+    assert_eq!(join("[state]\nrole = \"prover\"\n[snapshots]\njoin_blocks = 0\n"), None);
+}

@@ -2,6 +2,8 @@
 
 mod file;
 mod folder;
+mod stored;
 
 pub(crate) use file::{Signatures, Writer, read_frame, read_head};
 pub(crate) use folder::Folder;
+pub(crate) use stored::{Shelf, Stored};

@@ -33,6 +33,6 @@ pub use identity::{Clock, LinkIdentity};
 pub use message::{
     ANNOUNCEMENT_BYTES_MAX, BULK_BODY_BYTES_MAX, GOSSIP_BATCH_BYTES_MAX, GOSSIP_BATCH_TRANSACTIONS_MAX,
     HOT_BODY_BYTES_MAX, MessageKind, Outbound, Peer, Plane, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX,
-    SyncRequest, SyncResponse, Tip,
+    SNAPSHOT_OFFERS_MAX, SnapshotContents, SnapshotOffer, SyncRequest, SyncResponse, Tip,
 };
 pub use start::P2p;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use cairn_types::{BlockId, Epoch, Height, Message, View};
+use cairn_types::{BlockId, Epoch, Hash, Height, Message, View};
 
 /// Which of a link's two streams carries a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -170,6 +170,26 @@ pub enum SyncRequest {
         /// The block.
         id: BlockId,
     },
+    /// The snapshots it has. To be asked, like the next three, of peers whose [`Tip`] names a snapshot alone: earlier
+    /// builds take these questions for a fault.
+    Snapshots,
+    /// The head of a snapshot, and the hashes of its chunks.
+    SnapshotContents {
+        /// The snapshot.
+        id: Hash,
+    },
+    /// One chunk of a snapshot.
+    SnapshotChunk {
+        /// The snapshot.
+        id: Hash,
+        /// Which, from 0.
+        index: u32,
+    },
+    /// The ends of epochs from this one on, as many as make up one answer.
+    Handovers {
+        /// The first.
+        from: Epoch,
+    },
 }
 
 /// Where a peer's chain stands. A claim, not a proof.
@@ -183,7 +203,32 @@ pub struct Tip {
     pub epoch: Epoch,
     /// The lowest height it can serve.
     pub earliest: Height,
+    /// The height of its newest snapshot; `None` when it has none, or is of a build that knows none.
+    pub snapshot: Option<Height>,
 }
+
+/// A snapshot that a peer has. A claim, not a proof.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotOffer {
+    /// The height of its block.
+    pub height: Height,
+    /// Its name, which binds its chunks.
+    pub id: Hash,
+    /// The number of its chunks.
+    pub chunks: u32,
+}
+
+/// What a snapshot consists of, undecoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotContents {
+    /// Its head.
+    pub head: Bytes,
+    /// The hashes of its chunks, 32 bytes each.
+    pub chunks: Bytes,
+}
+
+/// Snapshots named in one answer, at most.
+pub const SNAPSHOT_OFFERS_MAX: usize = 16;
 
 /// An answer of the sync protocol. Blocks are opaque; at most [`RESPONSE_BYTES_MAX`] in all.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -194,6 +239,14 @@ pub enum SyncResponse {
     Blocks(Vec<Bytes>),
     /// Answers [`SyncRequest::Block`]; `None` when it has no such block.
     Block(Option<Bytes>),
+    /// Answers [`SyncRequest::Snapshots`]; at most [`SNAPSHOT_OFFERS_MAX`].
+    Snapshots(Vec<SnapshotOffer>),
+    /// Answers [`SyncRequest::SnapshotContents`]; `None` when it has not that snapshot.
+    SnapshotContents(Option<SnapshotContents>),
+    /// Answers [`SyncRequest::SnapshotChunk`]; `None` when it has not that snapshot.
+    SnapshotChunk(Option<Bytes>),
+    /// Answers [`SyncRequest::Handovers`]; `None` when it knows no such end.
+    Handovers(Option<Bytes>),
 }
 
 /// Longest request, bytes.

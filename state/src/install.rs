@@ -1,9 +1,11 @@
 //! Writing a verified snapshot into a data folder that has nothing but block 0.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use cairn_types::tree::Peaks;
-use cairn_types::{Genesis, Hash, Header, encode};
+use cairn_types::{Genesis, Hash, Header, Height, encode};
 
 use crate::authenticated;
 use crate::batch::Batch;
@@ -14,7 +16,7 @@ use crate::logs::Logs;
 use crate::prune::Kept;
 use crate::snapshot::{Intake, WindowBlock, identity_of};
 use crate::startup::{self, Nothing};
-use crate::state::State;
+use crate::state::{Live, State};
 use crate::storage::{Durability, Order, Scan, Storage, Table};
 
 impl State {
@@ -24,46 +26,68 @@ impl State {
     /// # Errors
     /// When the snapshot is not complete, the store holds blocks already, or it cannot be written.
     pub fn install(store: &dyn Storage, genesis: &Genesis, intake: Intake) -> Result<Header, StateError> {
-        intake.check_complete().map_err(|fault| StateError::BadSnapshot { why: fault.to_string() })?;
         let (_, head) = startup::open(store, genesis)?;
-        if head.header.height.get() > 0 {
-            let height = head.header.height;
-            let why = format!("the data folder is at height {height}; a snapshot goes into an empty one");
-            return Err(StateError::BadSnapshot { why });
-        }
-        let mut batch = Batch::new();
-        clear(store, &mut batch)?;
-        let header = intake.head.header.clone();
-        if let Some(rules) = intake.rules {
-            put_handovers(&mut batch, &intake.handovers, rules);
-        }
-        put_window(&mut batch, &intake.window);
-        batch.put(Table::Certificates, &number(header.height.get()), &encode(&intake.head.certificate));
-        let logs = Logs {
-            anchors: intake.head.anchors.clone(),
-            anchors_sha256: intake.head.anchors_sha256.clone(),
-            history: intake.head.history.clone(),
-        };
-        put_peaks(&mut batch, &logs, &header);
-        put_map(&mut batch, &intake, &header)?;
-        let kept = Kept {
-            blocks_from: header.height.next(),
-            records_from: header.anchors_size,
-            records_height: header.height.next(),
-        };
-        kept.put(&mut batch);
-        let tip = StoredTip {
-            height: header.height,
-            id: header.id(),
-            anchors: logs.anchors,
-            anchors_sha256: logs.anchors_sha256,
-            history: logs.history,
-            tree_version: header.height.get(),
-        };
-        batch.put(Table::Meta, META_TIP, &encode(&tip));
-        store.write(&batch, Durability::Synced)?;
+        write(store, head.header.height, intake)
+    }
+
+    /// [`State::install`] into a state that is open and has no block yet: from now on it is at the snapshot's block.
+    ///
+    /// # Errors
+    /// As [`State::install`]; after a failed write nothing more is written.
+    pub fn adopt(&self, genesis: &Genesis, intake: Intake) -> Result<Header, StateError> {
+        let _writer = self.writer.lock();
+        self.check_running()?;
+        let store = self.store.as_ref();
+        let header = write(store, self.tip().header.height, intake).map_err(|error| match error {
+            StateError::Storage(error) => self.halt(error),
+            other => other,
+        })?;
+        let (_, head) = startup::open(store, genesis)?;
+        let kept = Kept::load(store)?;
+        *self.live.write() = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None, kept };
         Ok(header)
     }
+}
+
+/// Everything in one batch, synced, where the newest block is block 0.
+fn write(store: &dyn Storage, height: Height, intake: Intake) -> Result<Header, StateError> {
+    intake.check_complete().map_err(|fault| StateError::BadSnapshot { why: fault.to_string() })?;
+    if height > Height::ZERO {
+        let why = format!("the data folder is at height {height}; a snapshot goes into an empty one");
+        return Err(StateError::BadSnapshot { why });
+    }
+    let mut batch = Batch::new();
+    clear(store, &mut batch)?;
+    let header = intake.head.header.clone();
+    if let Some(rules) = intake.rules {
+        put_handovers(&mut batch, &intake.handovers, rules);
+    }
+    put_window(&mut batch, &intake.window);
+    batch.put(Table::Certificates, &number(header.height.get()), &encode(&intake.head.certificate));
+    let logs = Logs {
+        anchors: intake.head.anchors.clone(),
+        anchors_sha256: intake.head.anchors_sha256.clone(),
+        history: intake.head.history.clone(),
+    };
+    put_peaks(&mut batch, &logs, &header);
+    put_map(&mut batch, &intake, &header)?;
+    let kept = Kept {
+        blocks_from: header.height.next(),
+        records_from: header.anchors_size,
+        records_height: header.height.next(),
+    };
+    kept.put(&mut batch);
+    let tip = StoredTip {
+        height: header.height,
+        id: header.id(),
+        anchors: logs.anchors,
+        anchors_sha256: logs.anchors_sha256,
+        history: logs.history,
+        tree_version: header.height.get(),
+    };
+    batch.put(Table::Meta, META_TIP, &encode(&tip));
+    store.write(&batch, Durability::Synced)?;
+    Ok(header)
 }
 
 /// Takes block 0's map away: the snapshot brings all of it.

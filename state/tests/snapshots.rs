@@ -77,6 +77,30 @@ fn a_node_goes_on_from_a_snapshot_as_if_it_had_every_block() {
 }
 
 #[test]
+fn an_open_state_without_blocks_becomes_that_of_a_snapshot() {
+    on_both(|store| {
+        let (_, state, now) = chain();
+        let frames = snapshot_frames(&state);
+        let joining = State::open(Arc::clone(&store), &genesis()).unwrap();
+        // What was executed on block 0 means nothing any more.
+        joining.build(slot_on(&joining.tip().header, 0), START_MS + 1, vec![]).unwrap();
+        let header = joining.adopt(&genesis(), intake(&frames).unwrap()).unwrap();
+        assert_eq!((&header, joining.tip()), (&*state.tip().header, state.tip()));
+        assert_eq!((joining.overlays(), joining.kept().blocks_from), (0, header.height.next()));
+        let again = joining.adopt(&genesis(), intake(&frames).unwrap()).unwrap_err();
+        assert!(matches!(again, StateError::BadSnapshot { .. }), "{again}");
+        for n in 0..5 {
+            let time = now + 1_000 + n;
+            let block = grow(&state, time, vec![anchor(9, n, time)]);
+            joining.commit(&[certified(&block)]).unwrap();
+            assert_eq!(joining.tip(), state.tip());
+        }
+        drop(joining);
+        assert_eq!(State::open(store, &genesis()).unwrap().tip(), state.tip());
+    });
+}
+
+#[test]
 fn the_replay_window_survives_a_snapshot() {
     let (_, state, now) = chain();
     let replayed = anchor(7, 39, now);

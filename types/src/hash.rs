@@ -67,11 +67,12 @@ pub enum Context {
     Params,
     NodeRecord,
     Checkpoint,
+    Snapshot,
 }
 
 impl Context {
     /// Every context, in the order of the specification.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Genesis,
         Self::Address,
         Self::Tx,
@@ -93,6 +94,7 @@ impl Context {
         Self::Params,
         Self::NodeRecord,
         Self::Checkpoint,
+        Self::Snapshot,
     ];
 
     /// The full derive-key context string, for instance `cairn 2026 batch-leaf v1`.
@@ -119,6 +121,7 @@ impl Context {
             Self::Params => "cairn 2026 params v1",
             Self::NodeRecord => "cairn 2026 node-record v1",
             Self::Checkpoint => "cairn 2026 checkpoint v1",
+            Self::Snapshot => "cairn 2026 snapshot v1",
         }
     }
 

@@ -280,6 +280,21 @@ fn a_range_without_any_certificate_is_asked_for_again_with_more_blocks() {
 }
 
 #[test]
+fn ranges_wait_while_a_snapshot_may_take_their_place() {
+    let mut bench = Bench::new();
+    bench.step(0, Input::Hold(true));
+    bench.peer(HONEST, 3_000);
+    bench.step(0, Input::Proven { height: Height::new(3_000), by: None });
+    bench.step(5_000, Input::Tick);
+    assert!(bench.ranges().is_empty(), "{:?}", bench.ranges());
+    let block = BlockId::new(Hash([9; 32]));
+    bench.step(0, Input::Want { block, from: vec![] });
+    assert!(bench.asked.iter().any(|(_, _, question)| *question == Question::Block(block)));
+    bench.step(0, Input::Hold(false));
+    assert_eq!(bench.ranges()[0], (HONEST, 1, RANGE_BLOCKS));
+}
+
+#[test]
 fn a_departed_peer_is_asked_nothing_and_its_questions_go_on() {
     let mut bench = Bench::new();
     bench.step(0, Input::Proven { height: Height::new(10), by: None });

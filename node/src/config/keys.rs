@@ -15,7 +15,7 @@ pub(crate) struct Key {
 }
 
 /// Every key, by section.
-pub(crate) const KEYS: [Key; 20] = [
+pub(crate) const KEYS: [Key; 21] = [
     Key { name: "rpc.listen", doc: "JSON-RPC, WebSocket, health and web page" },
     Key { name: "rpc.grpc_listen", doc: "gRPC; \"\" = off" },
     Key { name: "rpc.metrics_listen", doc: "Prometheus metrics; \"\" = off" },
@@ -55,6 +55,10 @@ pub(crate) const KEYS: [Key; 20] = [
         doc: "blocks from one snapshot of the running node to the next, at least 10; 0 = none",
     },
     Key { name: "snapshots.keep", doc: "newest snapshots kept, 1 to 16" },
+    Key {
+        name: "snapshots.join_blocks",
+        doc: "a new prover or validator so far behind begins with a peer's snapshot; 0 = never",
+    },
     Key { name: "log.level", doc: "off, error, warn, info, debug, trace, or \"info,cairn_p2p=debug\"" },
     Key { name: "log.format", doc: "\"pretty\" or \"json\"" },
 ];

@@ -128,16 +128,20 @@ const EVERY_BLOCKS: u64 = 10_000;
 /// Snapshots kept unless told otherwise: whoever is fetching the one before finds it whole.
 const KEEP_SNAPSHOTS: u64 = 2;
 
+/// Blocks that a new node would replay rather than begin with a snapshot unless told otherwise: some minutes of work.
+const JOIN_BLOCKS: u64 = 10_000;
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawSnapshots {
     pub(crate) every_blocks: u64,
     pub(crate) keep: u64,
+    pub(crate) join_blocks: u64,
 }
 
 impl Default for RawSnapshots {
     fn default() -> Self {
-        Self { every_blocks: EVERY_BLOCKS, keep: KEEP_SNAPSHOTS }
+        Self { every_blocks: EVERY_BLOCKS, keep: KEEP_SNAPSHOTS, join_blocks: JOIN_BLOCKS }
     }
 }
 

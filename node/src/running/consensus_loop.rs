@@ -22,7 +22,7 @@ use super::compact;
 use super::context::Context;
 use super::epoch::EpochInForce;
 use super::keys::Signer;
-use super::opening::open_journal;
+use super::opening::{open_journal, recover_tip};
 use super::presence::{self, KEY_RUNS_ELSEWHERE};
 use super::stages::Moment;
 use super::task::{Job, Task};
@@ -134,7 +134,7 @@ impl ConsensusLoop {
             return Ok(());
         }
         let mut config = epoch.replica_config(self.context.chain);
-        let recovered = match (&epoch.signer, &self.store) {
+        let mut recovered = match (&epoch.signer, &self.store) {
             (None, _) => Recovered::default(),
             (Some(_), Store::Journal(journal, _)) => {
                 Recovered { record: journal.record().clone(), ..Recovered::default() }
@@ -145,6 +145,9 @@ impl ConsensusLoop {
                 if config.me.is_some() { recovered } else { Recovered::default() }
             }
         };
+        // Where the epoch was begun by a snapshot, final blocks stand above its root already.
+        let failed = |fault: anyhow::Error| format!("epoch {} cannot be begun: {fault:#}", epoch.number());
+        recover_tip(&self.context.state, epoch.number(), &mut recovered).map_err(failed)?;
         self.replica = Replica::new(config, recovered)
             .map_err(|fault| format!("epoch {} cannot be begun: {fault}", epoch.number()))?;
         self.epoch = epoch;

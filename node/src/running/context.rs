@@ -26,7 +26,7 @@ use super::pending::Pending;
 use super::presence::Presence;
 use super::recent::Recent;
 use super::rehearsal::Disaster;
-use super::snapshots::Due;
+use super::snapshots::Snapshots;
 use super::stages::Stages;
 use super::task::{Job, Task};
 use super::uncommitted::Uncommitted;
@@ -193,8 +193,8 @@ pub(crate) struct Context {
     pub(crate) pool_changed: Notify,
     pub(crate) metrics: NodeMetrics,
     pub(crate) stages: Stages,
-    /// When a snapshot is due, where they are made.
-    pub(crate) snapshots: Option<Due>,
+    /// Snapshots: when one is due, and which are here.
+    pub(crate) snapshots: Snapshots,
     pub(crate) shutdown: CancellationToken,
     /// Why the node stops, when it is not because it was asked to, and the exit code that tells so.
     pub(crate) failure: Mutex<Option<(Exit, String)>>,

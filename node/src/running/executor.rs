@@ -9,7 +9,7 @@ use cairn_crypto::TransactionFault;
 use cairn_mempool::JUDGED_MAX;
 use cairn_p2p::Command;
 use cairn_rpc::Fault;
-use cairn_state::{BlockFault, Built, Committed, State, StateError, TxRefusal};
+use cairn_state::{BlockFault, Built, Committed, Intake, State, StateError, TxRefusal};
 use cairn_testnet::rehearsal::Point;
 use cairn_types::{
     AuthenticatedTx, Block, BlockId, CertifiedBlock, Header, SignedTransaction, Slot, TxId, Verified, encode,
@@ -82,6 +82,15 @@ impl Executor {
                         let _ = reply.send(outcome.clone());
                     }
                     outcome
+                }
+                Task::Adopt(intake, reply) => {
+                    let outcome = self.adopt(*intake);
+                    let _ = reply.send(outcome.clone());
+                    match outcome {
+                        // Blocks were quicker.
+                        Err(StateError::BadSnapshot { .. }) => Ok(()),
+                        outcome => outcome,
+                    }
                 }
                 Task::Expire => {
                     self.expire();
@@ -319,8 +328,8 @@ impl Executor {
         context.metrics.height.set(i64::try_from(height.get()).unwrap_or(i64::MAX));
         self.drop_lapsed();
         context.pool_changed.notify_one();
-        if let Some(due) = context.snapshots.as_ref().filter(|_| !context.position.syncing()) {
-            due.committed(height);
+        if !context.position.syncing() {
+            context.snapshots.committed(height);
         }
         Ok(())
     }
@@ -334,6 +343,28 @@ impl Executor {
             return Ok(()); // told of it before
         }
         context.disaster.passes(Point::EpochSynced);
+        self.turn_epoch()
+    }
+
+    /// Makes a snapshot the state of a node that has no blocks.
+    fn adopt(&self, intake: Intake) -> Result<(), StateError> {
+        let context = &self.context;
+        let height = context.state.adopt(&context.genesis, intake)?.height;
+        context.uncommitted.committed(height);
+        context.position.learned(height);
+        context.position.made_durable(height);
+        context.metrics.height.set(i64::try_from(height.get()).unwrap_or(i64::MAX));
+        if context.state.epoch() != context.epoch().number() {
+            self.turn_epoch()?;
+        }
+        // Whoever is told finds the epoch in force.
+        context.final_height.send_replace(height);
+        Ok(())
+    }
+
+    /// The epoch that the state is in begins.
+    fn turn_epoch(&self) -> Result<(), StateError> {
+        let context = &self.context;
         context.keys.look_again();
         match EpochInForce::of(&context.state, &context.keys) {
             Ok(epoch) => {

@@ -13,6 +13,7 @@ mod executor;
 mod faults;
 mod identities;
 mod inbound;
+mod joining;
 mod keys;
 mod metrics;
 mod network;
@@ -181,7 +182,7 @@ fn start(
     let (jobs, jobs_queue) = mpsc::channel(task::JOBS_MAX);
     let (forwards, forwards_queue) = mpsc::channel(transactions::FORWARDS_MAX);
     let (evidence, evidence_queue) = mpsc::channel(evidence::EVIDENCE_MAX);
-    let (snapshots, maker) = snapshots::begin(home, config, registry)?.unzip();
+    let (snapshots, maker) = snapshots::begin(home, config, registry)?;
     let height = state.tip().header.height;
     let context = Arc::new(Context {
         chain,
@@ -237,7 +238,7 @@ fn threads(
     silence: Duration,
     tasks: mpsc::Receiver<Task>,
     workers: [&Workers; 2],
-    maker: Option<snapshots::Maker>,
+    maker: snapshots::Maker,
 ) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let executor = Executor::new(Arc::clone(context), verifiers("verify-many")?);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -250,10 +251,8 @@ fn threads(
     }
     threads.push(thread("executor", context, move || executor.run(tasks))?);
     threads.push(consensus_thread(context, consensus, silence)?);
-    if let Some(maker) = maker {
-        let held = Arc::clone(context);
-        threads.push(thread("snapshots", context, move || maker.run(&held))?);
-    }
+    let held = Arc::clone(context);
+    threads.push(thread("snapshots", context, move || maker.run(&held))?);
     Ok(threads)
 }
 
@@ -278,7 +277,7 @@ fn spawn_chores(
     config: &Config,
 ) {
     networks.spawn(evidence::bring(Arc::clone(context), Arc::clone(transactions), evidence));
-    networks.spawn(sync::Sync::new(Arc::clone(context)).run(jobs));
+    networks.spawn(sync::Sync::new(Arc::clone(context), config.join_blocks()).run(jobs));
     networks.spawn(expire(Arc::clone(context)));
     networks.spawn(keep_durable(Arc::clone(context)));
     if config.state.role != Role::Archive {

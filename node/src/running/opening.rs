@@ -166,7 +166,7 @@ fn check_no_later_signature(
 
 /// Adds the committed tip, unless that is still the epoch's root, and leaves out the bodies that the state
 /// already holds.
-fn recover_tip(state: &State, epoch: Epoch, recovered: &mut Recovered) -> anyhow::Result<()> {
+pub(crate) fn recover_tip(state: &State, epoch: Epoch, recovered: &mut Recovered) -> anyhow::Result<()> {
     let tip = state.tip();
     recovered.blocks.retain(|block| block.header().height > tip.header.height);
     let newest = state.newest_certificate()?;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_catchup::{Covering, Entry, RANGE_BLOCKS_MAX};
-use cairn_p2p::{SyncRequest, SyncResponse, Tip};
-use cairn_state::StateError;
-use cairn_types::{BlockId, Header, Height, decode, encode};
+use cairn_p2p::{
+    RESPONSE_BYTES_MAX, SNAPSHOT_OFFERS_MAX, SnapshotContents, SnapshotOffer, SyncRequest, SyncResponse, Tip,
+};
+use cairn_state::{SnapshotChunk, StateError};
+use cairn_types::{BlockId, Epoch, Hash, Header, Height, decode, encode};
 
 use super::context::Context;
 use super::wire::{Entries, FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest, RANGE_BYTES_MAX};
@@ -37,7 +39,8 @@ pub(crate) fn sync_request(context: &Context, request: SyncRequest) -> Option<Sy
             let tip = context.state.tip();
             let (height, block, epoch) = (tip.header.height, tip.id, tip.header.epoch);
             let earliest = context.state.kept().blocks_from;
-            Some(SyncResponse::Status(Tip { height, block, epoch, earliest }))
+            let snapshot = context.snapshots.shelf.newest();
+            Some(SyncResponse::Status(Tip { height, block, epoch, earliest, snapshot }))
         }
         SyncRequest::Blocks { from, count } => {
             let entries = read(range(context, from, count.min(RANGE_BLOCKS_MAX)))?;
@@ -46,7 +49,42 @@ pub(crate) fn sync_request(context: &Context, request: SyncRequest) -> Option<Sy
         SyncRequest::Block { id } => {
             Some(SyncResponse::Block(find(context, &id).map(|found| encode(&found).into())))
         }
+        SyncRequest::Snapshots => Some(SyncResponse::Snapshots(snapshots(context))),
+        SyncRequest::SnapshotContents { id } => {
+            Some(SyncResponse::SnapshotContents(snapshot_contents(context, &id)))
+        }
+        SyncRequest::SnapshotChunk { id, index } => {
+            Some(SyncResponse::SnapshotChunk(snapshot_chunk(context, &id, index)))
+        }
+        SyncRequest::Handovers { from } => Some(SyncResponse::Handovers(handovers(context, from)?)),
     }
+}
+
+fn snapshots(context: &Context) -> Vec<SnapshotOffer> {
+    let offers = context.snapshots.shelf.offers().into_iter().take(SNAPSHOT_OFFERS_MAX);
+    offers.map(|it| SnapshotOffer { height: it.height, id: it.id, chunks: it.chunks }).collect()
+}
+
+fn snapshot_contents(context: &Context, id: &Hash) -> Option<SnapshotContents> {
+    let (head, chunks) = context.snapshots.shelf.get(id)?.contents();
+    let fits = head.len().saturating_add(chunks.len()) <= RESPONSE_BYTES_MAX;
+    fits.then(|| SnapshotContents { head: head.into(), chunks: chunks.into() })
+}
+
+fn snapshot_chunk(context: &Context, id: &Hash, index: u32) -> Option<Bytes> {
+    let chunk = context.snapshots.shelf.get(id)?.chunk(index);
+    let chunk = chunk.inspect_err(|error| {
+        tracing::warn!(%error, "a snapshot is damaged, and offered no more");
+        context.snapshots.shelf.remove(id);
+    });
+    chunk.ok().flatten().map(Bytes::from)
+}
+
+/// Ends of epochs from this one on; none of an epoch that has not ended.
+fn handovers(context: &Context, from: Epoch) -> Option<Option<Bytes>> {
+    let handovers = read(context.state.snapshot_handovers(from))?;
+    let given = !handovers.is_empty();
+    Some(given.then(|| encode(&SnapshotChunk::Handovers(handovers)).into()))
 }
 
 fn find(context: &Context, id: &BlockId) -> Option<Found> {

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use super::context::Context;
 use crate::config::Config;
 use crate::home::Home;
-use crate::snapshots::{Folder, Writer};
+use crate::snapshots::{Folder, Shelf, Stored, Writer};
 
 /// How long the executor waits for the state to be frozen, so that all nodes freeze it at the same height. It takes a
 /// thread's turn; where it does not come in time, the snapshot is of a block or two later.
@@ -33,19 +33,49 @@ const NICENESS: i32 = 10;
 /// Told when the state is frozen.
 type FrozenNow = SyncSender<()>;
 
-/// The executor's side: when a snapshot is due.
-pub(crate) struct Due {
-    every: u64,
+/// What the loops share: when a snapshot is due, which are here, and how far joining with one has come.
+pub(crate) struct Snapshots {
+    /// Blocks from one to the next; `None` = none are made.
+    every: Option<u64>,
     /// The height of the newest snapshot, or at which none could be made.
     last: AtomicU64,
     wanted: SyncSender<FrozenNow>,
+    folder: Folder,
+    /// Those that peers are told of.
+    pub(crate) shelf: Shelf,
+    joining: JoinMetrics,
 }
 
-impl Due {
+/// How far joining has come.
+#[derive(Debug, Default)]
+struct JoinMetrics {
+    taken: Gauge,
+    wanted: Gauge,
+}
+
+impl Snapshots {
+    /// Where they lie.
+    pub(crate) const fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// One of this height is here now: the next is due an interval later.
+    pub(crate) fn kept(&self, stored: Stored, height: Height) {
+        self.last.fetch_max(height.get(), Ordering::Relaxed);
+        self.shelf.put(stored);
+    }
+
+    /// Publishes how many chunks of how many have been taken in.
+    pub(crate) fn join_progress(&self, taken: u32, wanted: u32) {
+        self.joining.taken.set(taken.into());
+        self.joining.wanted.set(wanted.into());
+    }
+
     /// Told of each commit: when it passed a multiple of the interval, the state is frozen before the next one. Never
     /// waits for a snapshot to be written.
     pub(crate) fn committed(&self, height: Height) {
-        let passed = |height: u64| height.checked_div(self.every).unwrap_or(0);
+        let Some(every) = self.every else { return };
+        let passed = |height: u64| height.checked_div(every).unwrap_or(0);
         if passed(height.get()) <= passed(self.last.load(Ordering::Relaxed)) {
             return;
         }
@@ -55,6 +85,15 @@ impl Due {
             // Whether it came in time or not, blocks go on.
             let _ = frozen.recv_timeout(FREEZE_PATIENCE);
         }
+    }
+}
+
+impl JoinMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let chain = registry.sub_registry_with_prefix("cairn");
+        let (taken, wanted) = (self.taken.clone(), self.wanted.clone());
+        chain.register("join_chunks", "Chunks taken in of the snapshot this node begins with", taken);
+        chain.register("join_chunks_wanted", "Chunks of that snapshot; 0 when there is none", wanted);
     }
 }
 
@@ -89,7 +128,7 @@ impl SnapshotMetrics {
     }
 }
 
-/// Both sides, where snapshots are switched on.
+/// Both sides.
 ///
 /// # Errors
 /// When the folder cannot be used.
@@ -97,8 +136,7 @@ pub(crate) fn begin(
     home: &Home,
     config: &Config,
     registry: &mut Registry,
-) -> anyhow::Result<Option<(Due, Maker)>> {
-    let Some(every) = config.snapshots.interval(&config.state) else { return Ok(None) };
+) -> anyhow::Result<(Snapshots, Maker)> {
     let folder = Folder::new(home.snapshots());
     folder.prepare()?;
     let last = folder.list()?.first().map_or(0, |newest| newest.height.get());
@@ -107,8 +145,17 @@ pub(crate) fn begin(
     metrics.height.set(i64::try_from(last).unwrap_or(i64::MAX));
     // No place in it: whoever asks finds the thread waiting, or goes on.
     let (sender, wanted) = sync_channel(0);
-    let due = Due { every, last: AtomicU64::new(last), wanted: sender };
-    Ok(Some((due, Maker { folder, keep: config.snapshots.keep, wanted, metrics })))
+    let joining = JoinMetrics::default();
+    joining.register(registry);
+    let snapshots = Snapshots {
+        every: config.snapshots.interval(&config.state),
+        last: AtomicU64::new(last),
+        wanted: sender,
+        folder: folder.clone(),
+        shelf: Shelf::default(),
+        joining,
+    };
+    Ok((snapshots, Maker { folder, keep: config.snapshots.keep, wanted, metrics }))
 }
 
 impl Maker {
@@ -116,11 +163,25 @@ impl Maker {
     pub(crate) fn run(self, context: &Context) {
         // Without it the thread only competes as an equal.
         let _ = rustix::process::setpriority_process(None, NICENESS);
+        self.show_kept(context);
         while !context.shutdown.is_cancelled() {
             match self.wanted.recv_timeout(STOP_POLL) {
                 Ok(done) => self.make(context, &done),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Puts what is here already on the shelf.
+    fn show_kept(&self, context: &Context) {
+        for kept in self.folder.list().unwrap_or_default() {
+            match Stored::open(&kept.path) {
+                Ok(stored) => context.snapshots.shelf.put(stored),
+                Err(error) => {
+                    let path = kept.path.display();
+                    tracing::warn!(%path, %error, "a snapshot is not offered to peers");
+                }
             }
         }
     }
@@ -149,9 +210,7 @@ impl Maker {
                 context.state.tip().header.height
             }
         };
-        if let Some(due) = &context.snapshots {
-            due.last.fetch_max(tried.get(), Ordering::Relaxed);
-        }
+        context.snapshots.last.fetch_max(tried.get(), Ordering::Relaxed);
     }
 
     fn write(&self, context: &Context, frozen: &Frozen<'_>) -> anyhow::Result<()> {
@@ -163,8 +222,10 @@ impl Maker {
             false => writer.frame(&chunk),
         })?;
         let bytes = writer.sync(&frozen.head(chunks))?;
-        writer.publish(&self.folder.path_of(header.height))?;
+        let path = self.folder.path_of(header.height);
+        writer.publish(&path)?;
         self.folder.keep(self.keep)?;
+        context.snapshots.shelf.put(Stored::open(&path)?);
         let took = began.elapsed();
         let figure = |value: u128| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.height.set(figure(header.height.get().into()));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_catchup::{
-    Answer, CatchUp, Claim, Entry, Failure, Input as News, Judge, Output, Position, Proof, Question, Range,
-    RequestId, check_range,
+    Answer, CatchUp, Claim, Entry, Failure, Input as News, JoinInput, Judge, Output, Position, Proof,
+    Question, Range, RequestId, check_range,
 };
 use cairn_consensus::{EpochEnd, Input};
-use cairn_p2p::{Command, RequestFault, SyncRequest, SyncResponse};
+use cairn_p2p::{Command, Peer, RequestFault, SyncRequest, SyncResponse};
 use cairn_types::{
     Address, BlockId, CertifiedBlock, CommitCert, EpochProof, Header, Height, ValidatorIndex, Verified,
     decode, encode,
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::epoch::EpochInForce;
+use super::joining::{Effect, Joining, Taken};
 use super::presence::KEY_RUNS_ELSEWHERE;
 use super::task::{Job, Source, Task};
 use super::wire::{Entries, Found, MeshRequest};
@@ -31,46 +32,105 @@ const NEWS_MAX: usize = 256;
 /// What came of a question.
 type Outcome = Result<Answer, Failure>;
 
+/// Something heard from peers, or come of work on what they gave.
+pub(crate) enum Heard {
+    /// For catching up.
+    News(News<Source>),
+    /// For joining.
+    Join(JoinInput<Peer>),
+    /// Of a snapshot being taken in.
+    Taken(Taken),
+}
+
 /// The fetching side of a node.
 pub(crate) struct Sync {
     context: Arc<Context>,
     machine: CatchUp<Source>,
     started: Instant,
-    news: mpsc::Sender<News<Source>>,
-    news_queue: mpsc::Receiver<News<Source>>,
+    heard: mpsc::Sender<Heard>,
+    heard_queue: mpsc::Receiver<Heard>,
+    /// While a node without blocks may begin with a snapshot.
+    joining: Option<Joining>,
+    /// Whether this node is far behind what is proven.
+    behind: bool,
     /// What the replica was last promised, until the state is there.
     goal: Option<Arc<CommitCert>>,
 }
 
 impl Sync {
-    /// Nothing under way.
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        let (news, news_queue) = mpsc::channel(NEWS_MAX);
-        let machine = CatchUp::new(position(&context));
-        Self { context, machine, started: Instant::now(), news, news_queue, goal: None }
+    /// Nothing under way. A node without blocks begins with a snapshot when its peers are more than `join_blocks` ahead.
+    pub(crate) fn new(context: Arc<Context>, join_blocks: Option<u64>) -> Self {
+        let (heard, heard_queue) = mpsc::channel(NEWS_MAX);
+        let tip = position(&context);
+        let bound = join_blocks.filter(|_| tip.height == Height::ZERO);
+        let joining = bound.map(|bound| Joining::new(Arc::clone(&context), bound, heard.clone()));
+        let (machine, started) = (CatchUp::new(tip), Instant::now());
+        Self { context, machine, started, heard, heard_queue, joining, behind: false, goal: None }
     }
 
     /// Works until the queue of jobs closes.
     pub(crate) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut heights = self.context.final_height.subscribe();
+        if self.joining.is_some() {
+            self.step(News::Hold(true)).await;
+        }
         loop {
             let patience = self.machine.patience(self.started.elapsed());
-            let news = tokio::select! {
+            let patience = self.joining.as_ref().map_or(patience, |it| it.patience().min(patience));
+            let heard = tokio::select! {
                 job = jobs.recv() => match job {
-                    Some(job) => self.on_job(job).await,
+                    Some(job) => self.on_job(job).await.map(Heard::News),
                     None => return,
                 },
-                news = self.news_queue.recv() => news,
+                heard = self.heard_queue.recv() => heard,
                 changed = heights.changed() => match changed {
-                    Ok(()) => Some(News::Committed { tip: position(&self.context), applied: false }),
+                    Ok(()) => {
+                        self.join(JoinInput::Moved).await;
+                        Some(Heard::News(News::Committed { tip: position(&self.context), applied: false }))
+                    }
                     Err(_) => return,
                 },
-                () = tokio::time::sleep(patience) => Some(News::Tick),
+                () = tokio::time::sleep(patience) => {
+                    self.join(JoinInput::Tick).await;
+                    Some(Heard::News(News::Tick))
+                }
             };
-            if let Some(news) = news {
-                self.step(news).await;
+            match heard {
+                Some(Heard::News(news)) => self.step(news).await,
+                Some(Heard::Join(input)) => self.join(input).await,
+                Some(Heard::Taken(taken)) => {
+                    if let Some(input) = self.joining.as_mut().and_then(|it| it.on_taken(taken)) {
+                        self.join(input).await;
+                    }
+                }
+                None => {}
             }
         }
+    }
+
+    /// Tells the joining side, while there is one.
+    async fn join(&mut self, input: JoinInput<Peer>) {
+        let Some(joining) = &mut self.joining else { return };
+        for effect in joining.step(self.started.elapsed(), input) {
+            match effect {
+                Effect::Hold(hold) => self.step(News::Hold(hold)).await,
+                Effect::Punish { peer, why } => self.punish(Source::Peer(peer), why).await,
+                Effect::Over { joined } => {
+                    self.joining = None;
+                    if joined {
+                        report(&self.context, None).await;
+                        self.step(News::Committed { tip: position(&self.context), applied: false }).await;
+                    }
+                }
+            }
+        }
+        self.tell_whether_behind();
+    }
+
+    /// Behind is who knows it, and who is fetching a snapshot.
+    fn tell_whether_behind(&self) {
+        let joining = self.joining.as_ref().is_some_and(Joining::is_fetching);
+        self.context.position.set_syncing(self.behind || joining);
     }
 
     async fn step(&mut self, news: News<Source>) {
@@ -81,7 +141,10 @@ impl Sync {
                 Output::Ask { peer, request, question } => self.ask(peer, request, question),
                 Output::Apply { blocks, end } => self.apply(blocks, end),
                 Output::Punish { peer, why } => self.punish(peer, why).await,
-                Output::Behind(behind) => self.context.position.set_syncing(behind),
+                Output::Behind(behind) => {
+                    self.behind = behind;
+                    self.tell_whether_behind();
+                }
                 Output::Fork { height, committed, parent } => self.context.fail(format!(
                     "a quorum has certified a block of height {height} on {parent}, yet block {committed} is committed \
                      below it here: more than a third of the power is faulty, or this data folder is not the chain's"
@@ -107,10 +170,16 @@ impl Sync {
             Job::Follow { peer, height } => News::Proven { height, by: Some(Source::Peer(peer)) },
             Job::Connected(source) => {
                 self.context.position.count_peer(matches!(source, Source::Peer(_)), true);
+                if let Source::Peer(peer) = source {
+                    self.join(JoinInput::Connected { peer }).await;
+                }
                 News::Connected { peer: source, polled: matches!(source, Source::Peer(_)) }
             }
             Job::Gone(source) => {
                 self.context.position.count_peer(matches!(source, Source::Peer(_)), false);
+                if let Source::Peer(peer) = source {
+                    self.join(JoinInput::Gone { peer }).await;
+                }
                 News::Gone { peer: source }
             }
         })
@@ -126,11 +195,11 @@ impl Sync {
 
     /// Puts a question; the answer comes back as news.
     fn ask(&self, peer: Source, request: RequestId, question: Question) {
-        let (context, news) = (Arc::clone(&self.context), self.news.clone());
+        let (context, heard) = (Arc::clone(&self.context), self.heard.clone());
         tokio::spawn(async move {
             tracing::debug!(?peer, ?request, ?question, "asking");
             let outcome = match question {
-                Question::Tip => ask_tip(&context, peer).await,
+                Question::Tip => ask_tip(&context, peer, &heard).await,
                 Question::Range { from, count } => ask_range(&context, peer, from, count).await,
                 Question::Block(id) => ask_block(&context, peer, id).await,
             };
@@ -142,13 +211,13 @@ impl Sync {
                 }
             };
             // Nobody waits for it any more when the node stops.
-            let _ = news.send(input).await;
+            let _ = heard.send(Heard::News(input)).await;
         });
     }
 
     /// Makes blocks final, and tells the replica how far the state is.
     fn apply(&mut self, blocks: Vec<CertifiedBlock>, end: Option<Arc<EpochProof>>) {
-        let (context, news, goal) = (Arc::clone(&self.context), self.news.clone(), self.goal.clone());
+        let (context, heard, goal) = (Arc::clone(&self.context), self.heard.clone(), self.goal.clone());
         tokio::spawn(async move {
             let Some(last) = blocks.last().cloned() else { return };
             let count = blocks.len();
@@ -170,7 +239,8 @@ impl Sync {
                 let goal = goal.filter(|goal| goal.block == last.block.id());
                 tell_committed(&context, header, goal.unwrap_or(last.certificate)).await;
             }
-            let _ = news.send(News::Committed { tip: position(&context), applied: true }).await;
+            let news = News::Committed { tip: position(&context), applied: true };
+            let _ = heard.send(Heard::News(news)).await;
         });
     }
 
@@ -189,12 +259,16 @@ fn position(context: &Context) -> Position {
     Position { height: tip.header.height, id: tip.id }
 }
 
-async fn ask_tip(context: &Context, source: Source) -> Outcome {
+async fn ask_tip(context: &Context, source: Source, heard: &mpsc::Sender<Heard>) -> Outcome {
     match source {
         Source::Validator(_) => Err(Failure::Refused),
-        Source::Peer(_) => match ask_peer(context, source, SyncRequest::Status).await? {
+        Source::Peer(peer) => match ask_peer(context, source, SyncRequest::Status).await? {
             SyncResponse::Status(tip) => {
-                Ok(Answer::Tip(Claim { height: tip.height, earliest: tip.earliest }))
+                let claim = Claim { height: tip.height, earliest: tip.earliest };
+                let claimed = JoinInput::Claimed { peer, claim, newest: tip.snapshot };
+                // First, so that nothing is fetched that a snapshot may bring.
+                let _ = heard.send(Heard::Join(claimed)).await;
+                Ok(Answer::Tip(claim))
             }
             _ => Err(another_question()),
         },
@@ -294,7 +368,11 @@ fn judge(context: &Context, from: Height, count: u32, entries: &[Bytes]) -> Resu
 }
 
 /// Whether a certificate of this epoch holds a signature of ours that our journal does not know of.
-fn is_ours_from_elsewhere(context: &Context, epoch: &EpochInForce, certificate: &CommitCert) -> bool {
+pub(crate) fn is_ours_from_elsewhere(
+    context: &Context,
+    epoch: &EpochInForce,
+    certificate: &CommitCert,
+) -> bool {
     epoch.signer.as_ref().is_some_and(|signer| {
         certificate.view > context.position.signed_view()
             && certificate.signer_indexes().any(|index| index == signer.index)
@@ -308,7 +386,11 @@ async fn ask_validator(context: &Context, to: Address, request: MeshRequest) -> 
     outcome(answer).await
 }
 
-async fn ask_peer(context: &Context, source: Source, request: SyncRequest) -> Result<SyncResponse, Failure> {
+pub(crate) async fn ask_peer(
+    context: &Context,
+    source: Source,
+    request: SyncRequest,
+) -> Result<SyncResponse, Failure> {
     let Source::Peer(peer) = source else { return Err(Failure::Refused) };
     let (reply, answer) = oneshot::channel();
     let command = Command::PublicRequest { peer, request, reply };
@@ -325,7 +407,7 @@ async fn outcome<T>(answer: oneshot::Receiver<Result<T, RequestFault>>) -> Resul
     }
 }
 
-fn another_question() -> Failure {
+pub(crate) fn another_question() -> Failure {
     Failure::Wrong("it answered another question".to_owned())
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cairn_consensus::{CatchUp, EpochEnd};
 use cairn_p2p::Peer;
-use cairn_state::StateError;
+use cairn_state::{Intake, StateError};
 use cairn_types::{Address, Block, BlockId, CertifiedBlock, Height, Slot, ValidatorIndex};
 use tokio::sync::oneshot;
 
@@ -31,6 +31,8 @@ pub(crate) enum Task {
     Apply(Vec<CertifiedBlock>, Applied),
     /// Make these blocks final, the epoch's last one included, and begin the next epoch.
     EndEpoch(EpochEnd, Option<Applied>),
+    /// Make a snapshot the state of a node without blocks.
+    Adopt(Box<Intake>, Applied),
     /// Drop transactions that can no longer land.
     Expire,
 }

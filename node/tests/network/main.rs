@@ -13,6 +13,7 @@ mod experiments;
 mod followers;
 mod homes;
 mod identities;
+mod joining;
 mod power;
 mod receipts;
 mod refusals;

@@ -75,7 +75,7 @@ async fn serve_four(mut node: Node, tip: Tip) -> Node {
                         .collect(),
                 ),
                 SyncRequest::Block { id } if id == tip.block => SyncResponse::Block(Some("block".into())),
-                SyncRequest::Block { .. } => continue,
+                _ => continue,
             };
             reply.send(answer).unwrap();
         }
@@ -114,6 +114,7 @@ async fn announcements_and_sync_work_and_a_rejecting_peer_is_not_harmed() {
         block: BlockId::new(Hash([3; 32])),
         epoch: Epoch::ZERO,
         earliest: Height::new(1),
+        snapshot: None,
     };
     let serving = tokio::spawn(serve_four(first, tip));
     let handle = second.handle().clone();
