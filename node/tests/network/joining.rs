@@ -23,7 +23,7 @@ const SUBMITTERS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A node that keeps little and makes snapshots often.
 const PRUNING: &str =
-    "[state]\nrole = \"prover\"\nkeep_blocks = 1024\n[snapshots]\nevery_blocks = 150\nkeep = 3\n";
+    "[state]\nrole = \"prover\"\nkeep_blocks = 1024\n[snapshots]\nevery_blocks = 500\nkeep = 8\n";
 /// A node that begins with a snapshot of peers a little ahead.
 const JOINING: &str = "[state]\nrole = \"prover\"\n[snapshots]\njoin_blocks = 30\nkeep = 4\n";
 
@@ -262,7 +262,7 @@ async fn a_new_node_begins_with_a_snapshot_of_peers_that_have_pruned_though_one_
 
 #[tokio::test]
 async fn a_node_that_is_killed_while_it_joins_begins_again() {
-    let Loaded { mut cluster, _load } = Loaded::start(params(), "[snapshots]\nevery_blocks = 100\n").await;
+    let Loaded { mut cluster, _load } = Loaded::start(params(), "[snapshots]\nevery_blocks = 200\nkeep = 8\n").await;
     // Two epochs end, so that hand-overs lead to the snapshot's.
     for (epoch, idle) in [(1, 50_000), (2, 40_000)] {
         enact(&cluster.network, &[(0, None)], &["--param", &format!("interval_idle_ms={idle}")]);
