@@ -1,12 +1,14 @@
 //! Nodes that begin with a snapshot fetched from peers, among them one that lies.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cairn_catchup::CHUNKS_PER_PEER_MAX;
 use cairn_client::Sender;
 use cairn_crypto::KeyPair;
-use cairn_p2p::{Command, Event, LinkIdentity, P2p, P2pConfig, Peer, SyncRequest, SyncResponse};
+use cairn_p2p::{Command, Event, Handle, LinkIdentity, P2p, P2pConfig, Peer, SyncRequest, SyncResponse};
 use cairn_testnet::anchoring::{Wait, random_proof, request};
 use cairn_types::{Address, Params, Scheme, Signature, SignedTransaction};
 use serde_json::{Value, json};
@@ -26,6 +28,9 @@ const PRUNING: &str =
     "[state]\nrole = \"prover\"\nkeep_blocks = 1024\n[snapshots]\nevery_blocks = 500\nkeep = 8\n";
 /// A node that begins with a snapshot of peers a little ahead.
 const JOINING: &str = "[state]\nrole = \"prover\"\n[snapshots]\njoin_blocks = 30\nkeep = 4\n";
+
+/// What a node says that has begun with a snapshot.
+const JOINED: &str = "the state is that of a snapshot";
 
 /// One validator under load, for as long as `_load` lives.
 struct Loaded {
@@ -170,27 +175,45 @@ impl LinkIdentity for Nobody {
     }
 }
 
-/// A peer that passes questions on to `honest` and lies about the answers. Gives its address.
-async fn liar(cluster: &Cluster, honest: String, lie: Lie, dir: &std::path::Path) -> String {
-    let config = P2pConfig { public_peers: vec![honest], ..P2pConfig::new(cluster.anchorer.chain(), dir) };
+/// A node of the public network that knows `known` and nobody else.
+fn public_node(cluster: &Cluster, known: Vec<String>, dir: &Path) -> P2p {
+    let config = P2pConfig { public_peers: known, ..P2pConfig::new(cluster.anchorer.chain(), dir) };
     let mut registry = prometheus_client::registry::Registry::default();
-    let P2p { handle, mut events, hot } =
-        P2p::start(config, Arc::new(Nobody), Arc::new(|| 1), &mut registry).unwrap();
-    let (address, found) = oneshot::channel();
+    P2p::start(config, Arc::new(Nobody), Arc::new(|| 1), &mut registry).unwrap()
+}
+
+/// Whoever a node that was given one address is connected to, and a way to ask them.
+async fn teller(honest: P2p) -> (Handle, Peer) {
+    let P2p { handle, mut events, hot } = honest;
+    let peer = loop {
+        if let Some(Event::PublicConnected { peer }) = events.recv().await {
+            break peer;
+        }
+    };
     tokio::spawn(async move {
         let _open = hot;
-        let (mut address, mut teller): (_, Option<Peer>) = (Some(address), None);
+        while events.recv().await.is_some() {}
+    });
+    (handle, peer)
+}
+
+/// A peer that passes questions on to `honest` and lies about the answers. Gives its address. It consists of two nodes, of which
+/// the one that answers knows nobody: whoever is connected to it finds no other through it.
+async fn liar(cluster: &Cluster, honest: String, lie: Lie, dir: &Path) -> String {
+    let [asking, answering] = ["asking", "answering"].map(|part| dir.join(part));
+    [&asking, &answering].into_iter().for_each(|part| std::fs::create_dir(part).unwrap());
+    let (teller, peer) = teller(public_node(cluster, vec![honest], &asking)).await;
+    let P2p { handle, mut events, hot } = public_node(cluster, vec![], &answering);
+    let (address, found) = oneshot::channel();
+    tokio::spawn(async move {
+        let (_open, _alive) = (hot, handle);
+        let mut address = Some(address);
         while let Some(event) = events.recv().await {
             match event {
-                Event::Listening { address: own, .. } => {
-                    address.take().map(|address| address.send(own));
-                }
-                // The first is the one it dialled.
-                Event::PublicConnected { peer } => drop(teller.get_or_insert(peer)),
-                Event::SyncRequest { request, reply, from } if Some(from) != teller => {
-                    let Some(peer) = teller else { continue };
+                Event::Listening { address: own, .. } => drop(address.take().map(|to| to.send(own))),
+                Event::SyncRequest { request, reply, .. } => {
                     let (asked, answer) = oneshot::channel();
-                    handle.send(Command::PublicRequest { peer, request, reply: asked }).await.unwrap();
+                    teller.send(Command::PublicRequest { peer, request, reply: asked }).await.unwrap();
                     let lie = Arc::clone(&lie);
                     tokio::spawn(async move {
                         if let Ok(Ok(answer)) = answer.await
@@ -237,16 +260,26 @@ async fn a_new_node_begins_with_a_snapshot_of_peers_that_have_pruned_though_one_
     });
     let honest = public_address(&cluster, 0);
     let address = liar(&cluster, honest, lie, dir.path()).await;
-    // It knows the liar alone, and finds the others through it.
+    // It knows the liar alone until that is caught.
     let node = newcomer(&mut cluster, &[address]);
+    // Not waited for: it cannot be ready.
+    cluster.network.start_node(node).unwrap();
+    let caught = "of a snapshot is not the one that was asked for";
+    until("the liar is not caught", &cluster, node, async || log(&cluster, node).contains(caught)).await;
+    assert_eq!(status(&cluster, node).await["height"].as_u64(), Some(0));
+    assert!(!log(&cluster, node).contains(JOINED), "{}", log(&cluster, node));
+
+    // An honest one shows itself.
+    cluster.network.stop_node(follower).unwrap();
+    set_bootstrap(&cluster, follower, &[0, node].map(|node| public_address(&cluster, node)));
     let height = cluster.height(0).await;
-    cluster.start_node(node).await;
+    cluster.start_node(follower).await;
     reaches(&cluster, node, height).await;
-    let said = log(&cluster, node);
-    assert!(said.contains("the state is that of a snapshot"), "{said}");
-    let lied = asked.load(Ordering::Relaxed) > 0;
-    assert_eq!(lied, said.contains("of a snapshot is not the one that was asked for"), "{said}");
-    assert!(lied, "the liar was asked for no chunk: {said}");
+    assert!(log(&cluster, node).contains(JOINED), "{}", log(&cluster, node));
+    // What was under way to the liar when it was caught is all that it was asked for.
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((1..=CHUNKS_PER_PEER_MAX as u64).contains(&asked), "the liar was asked for {asked} chunks");
+    assert_eq!(log(&cluster, node).matches(caught).count(), 1);
     is_whole(&cluster, node, 0).await;
 
     // It has the snapshot itself now, gives it to others, and is the same after a restart.
@@ -257,12 +290,13 @@ async fn a_new_node_begins_with_a_snapshot_of_peers_that_have_pruned_though_one_
     cluster.network.kill_node(node).unwrap();
     cluster.start_node(node).await;
     is_whole(&cluster, node, 0).await;
-    assert_eq!(log(&cluster, node).matches("the state is that of a snapshot").count(), 1);
+    assert_eq!(log(&cluster, node).matches(JOINED).count(), 1);
 }
 
 #[tokio::test]
 async fn a_node_that_is_killed_while_it_joins_begins_again() {
-    let Loaded { mut cluster, _load } = Loaded::start(params(), "[snapshots]\nevery_blocks = 200\nkeep = 8\n").await;
+    let Loaded { mut cluster, _load: load } =
+        Loaded::start(params(), "[snapshots]\nevery_blocks = 200\nkeep = 8\n").await;
     // Two epochs end, so that hand-overs lead to the snapshot's.
     for (epoch, idle) in [(1, 50_000), (2, 40_000)] {
         enact(&cluster.network, &[(0, None)], &["--param", &format!("interval_idle_ms={idle}")]);
@@ -292,14 +326,25 @@ async fn a_node_that_is_killed_while_it_joins_begins_again() {
     cluster.network.kill_node(node).unwrap();
     let said = log(&cluster, node);
     assert!(said.contains("beginning with a peer's snapshot"), "{said}");
-    assert!(!said.contains("the state is that of a snapshot"), "{said}");
+    assert!(!said.contains(JOINED), "{said}");
     assert_eq!(unfinished(&cluster), 1);
 
+    // A third epoch ends above the newest snapshot, so that hand-overs lead beyond it, too.
+    until("no snapshot is just made", &cluster, 0, async || {
+        (20..100).contains(&(cluster.height(0).await % 200))
+    })
+    .await;
+    drop(load);
+    enact(&cluster.network, &[(0, None)], &["--param", "interval_idle_ms=30000"]);
+    epoch_reaches(&cluster, &[0], 3).await;
+
     set_bootstrap(&cluster, node, &[honest]);
-    let height = cluster.height(0).await;
     cluster.start_node(node).await;
-    reaches(&cluster, node, height).await;
-    assert!(log(&cluster, node).contains("the state is that of a snapshot"));
+    reaches(&cluster, node, cluster.height(0).await).await;
+    let said = log(&cluster, node);
+    let joined: Vec<&str> = said.lines().filter(|line| line.contains(JOINED)).collect();
+    assert!(matches!(joined[..], [line] if line.contains("epoch=2")), "{joined:?}");
+    assert_eq!(status(&cluster, node).await["epoch"], json!(3));
     assert_eq!(unfinished(&cluster), 0);
     is_whole(&cluster, node, node).await;
 }
