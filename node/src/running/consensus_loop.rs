@@ -15,6 +15,7 @@ use cairn_crypto::MessageFault;
 use cairn_journal::Journal;
 use cairn_p2p::{MessageKind, Outbound, Plane};
 use cairn_testnet::rehearsal::Point;
+use cairn_types::safety::SafetyRecord;
 use cairn_types::{BlockCert, BlockId, Epoch, Height, Message, ValidatorIndex, encode};
 use tokio::sync::mpsc;
 
@@ -22,13 +23,13 @@ use super::compact;
 use super::context::Context;
 use super::epoch::EpochInForce;
 use super::keys::Signer;
-use super::opening::{open_journal, recover_tip};
+use super::opening::{check_no_later_signature, open_journal, recover_tip};
 use super::presence::{self, KEY_RUNS_ELSEWHERE};
 use super::stages::Moment;
 use super::task::{Job, Task};
 use super::timers::Timers;
 use super::wire::Found;
-use crate::exit::Exit;
+use crate::exit::{Exit, exit_of};
 
 /// Inputs taken in one turn: bounds how long a vote waits for its turn's sync.
 const TURN_INPUTS_MAX: usize = 256;
@@ -99,7 +100,7 @@ impl ConsensusLoop {
         tokio::select! {
             biased;
             () = self.context.shutdown.cancelled() => return,
-            () = presence::listen(&self.context, silence) => {}
+            () = self.listen(silence) => {}
         }
         self.context.position.set_started();
         if let Err(why) = self.turns().await {
@@ -107,8 +108,27 @@ impl ConsensusLoop {
         }
     }
 
+    /// A journal that has signed nothing, beside a data folder that has nothing, may be a new one for an old key: then the chain
+    /// is asked before the first signature.
+    async fn listen(&self, silence: Duration) {
+        let knows_nothing =
+            matches!(&self.store, Store::Journal(journal, _) if *journal.record() == SafetyRecord::default());
+        let mut may_join = self.context.may_join.subscribe();
+        let decided = async {
+            if knows_nothing {
+                // Fails only where nobody can decide any more.
+                let _ = may_join.wait_for(|may_join| !may_join).await;
+            }
+        };
+        tokio::join!(presence::listen(&self.context, silence), decided);
+    }
+
     async fn turns(&mut self) -> Result<(), String> {
-        self.turn(Input::Start)?;
+        // A snapshot may have begun another one meanwhile.
+        match self.context.epoch().number() == self.epoch.number() {
+            true => self.turn(Input::Start)?,
+            false => self.begin_epoch()?,
+        }
         let context = Arc::clone(&self.context);
         loop {
             tokio::select! {
@@ -145,6 +165,9 @@ impl ConsensusLoop {
                 if config.me.is_some() { recovered } else { Recovered::default() }
             }
         };
+        if config.me.is_some() {
+            self.hold_to_the_journal(&epoch, &recovered.record)?;
+        }
         // Where the epoch was begun by a snapshot, final blocks stand above its root already.
         let failed = |fault: anyhow::Error| format!("epoch {} cannot be begun: {fault:#}", epoch.number());
         recover_tip(&self.context.state, epoch.number(), &mut recovered).map_err(failed)?;
@@ -155,6 +178,19 @@ impl ConsensusLoop {
         self.told = (false, self.replica.high_qc().block());
         self.turn(Input::Start)?;
         self.tell_work()
+    }
+
+    /// Refuses to sign in an epoch, begun in its middle by a snapshot, of which the journal does not know all signatures.
+    fn hold_to_the_journal(&self, epoch: &EpochInForce, record: &SafetyRecord) -> Result<(), String> {
+        let context = &self.context;
+        check_no_later_signature(&context.state, epoch, record).map_err(|fault| {
+            let why = format!("{fault:#}");
+            context.fail_with(exit_of(&fault), why.clone());
+            why
+        })?;
+        let nothing = SafetyRecord::default();
+        context.position.signs_after(if record.epoch == epoch.number() { record } else { &nothing });
+        Ok(())
     }
 
     /// A follower until now that this epoch's set names: from here on it signs, unless its journal has signed in
@@ -169,9 +205,6 @@ impl ConsensusLoop {
         if recovered.record.epoch > epoch {
             context.keys.hold_until(recovered.record.epoch);
         } else {
-            if recovered.record.epoch == epoch {
-                context.position.signed(&recovered.record);
-            }
             self.store = Store::Journal(Box::new(journal), context);
         }
         Ok(recovered)

@@ -83,22 +83,21 @@ impl Position {
         View::new(self.signed_view.load(Ordering::SeqCst))
     }
 
-    /// A new epoch begins, in whose views this key has signed nothing.
+    /// A new epoch begins. Nothing that is heard counts as signed elsewhere until [`Position::signs_after`] says what the journal knows
+    /// of its views.
     pub(crate) fn begin_epoch(&self) {
-        self.signed_view.store(0, Ordering::SeqCst);
+        self.signed_view.store(u64::MAX, Ordering::SeqCst);
         self.set_view(View::ZERO);
+    }
+
+    /// Sets [`Position::signed_view`] to what the journal says was signed in the epoch that begins.
+    pub(crate) fn signs_after(&self, record: &SafetyRecord) {
+        self.signed_view.store(highest_signed(record).get(), Ordering::SeqCst);
     }
 
     /// Raises [`Position::signed_view`] to what a safety record says. Done before anything signed leaves.
     pub(crate) fn signed(&self, record: &SafetyRecord) {
-        let views = [
-            record.last_voted.map(|(view, _)| view),
-            record.last_commit_voted.map(|(view, _)| view),
-            record.last_proposed.map(|(view, _)| view),
-            record.last_timeout.map(|(view, _)| view),
-        ];
-        let highest = views.into_iter().flatten().max().unwrap_or(View::ZERO);
-        self.signed_view.fetch_max(highest.get(), Ordering::SeqCst);
+        self.signed_view.fetch_max(highest_signed(record).get(), Ordering::SeqCst);
     }
 
     /// Whether consensus takes part; false while the node listens for its own key elsewhere.
@@ -156,6 +155,17 @@ impl Position {
     }
 }
 
+/// The highest view that a record says was signed for, in its epoch.
+fn highest_signed(record: &SafetyRecord) -> View {
+    let views = [
+        record.last_voted.map(|(view, _)| view),
+        record.last_commit_voted.map(|(view, _)| view),
+        record.last_proposed.map(|(view, _)| view),
+        record.last_timeout.map(|(view, _)| view),
+    ];
+    views.into_iter().flatten().max().unwrap_or(View::ZERO)
+}
+
 /// Shared by all loops. Everything inside is either immutable or guards itself.
 pub(crate) struct Context {
     pub(crate) chain: ChainId,
@@ -193,6 +203,8 @@ pub(crate) struct Context {
     pub(crate) pool_changed: Notify,
     pub(crate) metrics: NodeMetrics,
     pub(crate) stages: Stages,
+    /// Whether it is still open if this node, which has no blocks, begins with a snapshot. Set before the loops start.
+    pub(crate) may_join: watch::Sender<bool>,
     /// Snapshots: when one is due, and which are here.
     pub(crate) snapshots: Snapshots,
     pub(crate) shutdown: CancellationToken,

@@ -40,6 +40,7 @@ pub(crate) struct Taking {
 
 /// The file that a snapshot is kept in, to give it to others.
 struct Copy {
+    offer: Offer,
     head: SnapshotHead,
     file: Option<Writer>,
     frames: u32,
@@ -135,8 +136,9 @@ impl Joining {
         self.job = Some(job);
         let heard = self.heard.clone();
         tokio::spawn(async move {
-            // Lost only when the node stops.
-            let Ok((taking, verdict)) = tokio::task::spawn_blocking(work).await else { return };
+            // A fault here, or the node stops: either way this snapshot cannot be judged, and is given up.
+            let lost = || (None, Verdict::WrongHead("it cannot be judged".to_owned()));
+            let (taking, verdict) = tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| lost());
             let _ = heard.send(Heard::Taken(Taken { job, taking, verdict })).await;
         });
     }
@@ -200,7 +202,7 @@ fn begin(context: &Context, bytes: &[u8], offer: Offer) -> Result<Taking, String
     // A copy that cannot be written only leaves this node without one to give.
     let file = Writer::create(&context.snapshots.folder().unfinished(offer.height), &head);
     let file = file.inspect_err(|error| tracing::warn!(%error, "the snapshot will not be kept")).ok();
-    Ok(Taking { intake, copy: Copy { head, file, frames: 0 } })
+    Ok(Taking { intake, copy: Copy { offer, head, file, frames: 0 } })
 }
 
 impl Taking {
@@ -256,6 +258,10 @@ impl Copy {
         let path = context.snapshots.folder().path_of(head.header.height);
         let kept = file.sync(&head).and_then(|_| file.publish(&path)).and_then(|()| Stored::open(&path));
         match kept {
+            // Peers are given only what was verified here.
+            Ok(stored) if stored.offer() != self.offer => {
+                tracing::warn!("the snapshot reads otherwise than it was written")
+            }
             Ok(stored) => context.snapshots.kept(stored, head.header.height),
             Err(error) => tracing::warn!(%error, "the snapshot is not kept"),
         }

@@ -210,6 +210,7 @@ fn start(
         presence: presence::Presence::new()?,
         recent: Mutex::new(recent::Recent::new()),
         final_height: watch::Sender::new(height),
+        may_join: watch::Sender::new(false),
         pool_changed: Notify::new(),
         metrics: metrics::NodeMetrics::new(registry),
         stages: stages::Stages::new(registry),

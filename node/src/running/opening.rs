@@ -142,7 +142,7 @@ pub(crate) fn open_journal(
 
 /// Refuses a key whose signature stands in a stored certificate of a view that its journal does not know of: the
 /// journal was restored from a backup, or the key signs elsewhere.
-fn check_no_later_signature(
+pub(crate) fn check_no_later_signature(
     state: &State,
     epoch: &EpochInForce,
     record: &SafetyRecord,

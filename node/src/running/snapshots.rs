@@ -177,7 +177,11 @@ impl Maker {
     fn show_kept(&self, context: &Context) {
         for kept in self.folder.list().unwrap_or_default() {
             match Stored::open(&kept.path) {
-                Ok(stored) => context.snapshots.shelf.put(stored),
+                Ok(stored) if stored.chain() == context.chain => context.snapshots.shelf.put(stored),
+                Ok(stored) => {
+                    let (path, chain) = (kept.path.display(), stored.chain());
+                    tracing::warn!(%path, %chain, "a snapshot of another chain is not offered to peers");
+                }
                 Err(error) => {
                     let path = kept.path.display();
                     tracing::warn!(%path, %error, "a snapshot is not offered to peers");

@@ -64,6 +64,7 @@ impl Sync {
         let tip = position(&context);
         let bound = join_blocks.filter(|_| tip.height == Height::ZERO);
         let joining = bound.map(|bound| Joining::new(Arc::clone(&context), bound, heard.clone()));
+        context.may_join.send_replace(joining.is_some());
         let (machine, started) = (CatchUp::new(tip), Instant::now());
         Self { context, machine, started, heard, heard_queue, joining, behind: false, goal: None }
     }
@@ -111,9 +112,13 @@ impl Sync {
     /// Tells the joining side, while there is one.
     async fn join(&mut self, input: JoinInput<Peer>) {
         let Some(joining) = &mut self.joining else { return };
+        let mut decided = false;
         for effect in joining.step(self.started.elapsed(), input) {
             match effect {
-                Effect::Hold(hold) => self.step(News::Hold(hold)).await,
+                Effect::Hold(hold) => {
+                    decided = !hold;
+                    self.step(News::Hold(hold)).await;
+                }
                 Effect::Punish { peer, why } => self.punish(Source::Peer(peer), why).await,
                 Effect::Over { joined } => {
                     self.joining = None;
@@ -123,6 +128,10 @@ impl Sync {
                     }
                 }
             }
+        }
+        if decided {
+            // The replica has been told of a snapshot's block by now.
+            self.context.may_join.send_if_modified(|may_join| std::mem::take(may_join));
         }
         self.tell_whether_behind();
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cairn_catchup::{Offer, SNAPSHOT_CHUNKS_MAX, chunk_hash, snapshot_id};
 use cairn_p2p::RESPONSE_BYTES_MAX;
 use cairn_state::SnapshotHead;
-use cairn_types::{Hash, Height, encode};
+use cairn_types::{ChainId, Hash, Height, encode};
 use parking_lot::RwLock;
 
 use super::file::{read_frame, read_head};
@@ -62,6 +62,16 @@ impl Stored {
         let count = u32::try_from(hashes.len()).map_err(io::Error::other)?;
         let offer = Offer { height, id: snapshot_id(height, &hashes), chunks: count };
         Ok(Self { file, path: path.to_owned(), head, offer, chunks })
+    }
+
+    /// What peers are told of it.
+    pub(crate) const fn offer(&self) -> Offer {
+        self.offer
+    }
+
+    /// The chain that its block is of.
+    pub(crate) const fn chain(&self) -> ChainId {
+        self.head.header.chain
     }
 
     /// The head, and the hashes of all chunks.

@@ -30,7 +30,7 @@ const PRUNING: &str =
 const JOINING: &str = "[state]\nrole = \"prover\"\n[snapshots]\njoin_blocks = 30\nkeep = 4\n";
 
 /// What a node says that has begun with a snapshot.
-const JOINED: &str = "the state is that of a snapshot";
+pub(crate) const JOINED: &str = "the state is that of a snapshot";
 
 /// One validator under load, for as long as `_load` lives.
 struct Loaded {
@@ -80,7 +80,7 @@ fn signer(cluster: &Cluster) -> impl Fn() -> SignedTransaction + Send + use<> {
 }
 
 /// Waits until `done` says so.
-async fn until(what: &str, cluster: &Cluster, node: u16, mut done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, cluster: &Cluster, node: u16, mut done: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done().await {
         assert!(Instant::now() < end, "{what}\n{}", cluster.network.log_tail(node));
@@ -88,7 +88,7 @@ async fn until(what: &str, cluster: &Cluster, node: u16, mut done: impl AsyncFnM
     }
 }
 
-async fn status(cluster: &Cluster, node: u16) -> Value {
+pub(crate) async fn status(cluster: &Cluster, node: u16) -> Value {
     cluster.api(node).call("chain_status", json!({})).await.unwrap_or_default()
 }
 
@@ -98,7 +98,7 @@ async fn reaches(cluster: &Cluster, node: u16, height: u64) {
         .await;
 }
 
-fn log(cluster: &Cluster, node: u16) -> String {
+pub(crate) fn log(cluster: &Cluster, node: u16) -> String {
     std::fs::read_to_string(cluster.network.layout().node(node).log).unwrap_or_default()
 }
 
@@ -124,7 +124,7 @@ fn newcomer(cluster: &mut Cluster, bootstrap: &[String]) -> u16 {
     node
 }
 
-fn set_bootstrap(cluster: &Cluster, node: u16, bootstrap: &[String]) {
+pub(crate) fn set_bootstrap(cluster: &Cluster, node: u16, bootstrap: &[String]) {
     let path = cluster.network.layout().node(node).home.join("config.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let line = text.lines().find(|line| line.starts_with("bootstrap = ")).unwrap().to_owned();
@@ -132,8 +132,16 @@ fn set_bootstrap(cluster: &Cluster, node: u16, bootstrap: &[String]) {
     std::fs::write(path, text.replace(&line, &format!("bootstrap = [{}]", list.join(", ")))).unwrap();
 }
 
-fn public_address(cluster: &Cluster, node: u16) -> String {
+pub(crate) fn public_address(cluster: &Cluster, node: u16) -> String {
     format!("/ip4/127.0.0.1/tcp/{}", cluster.network.ports(node).unwrap().public)
+}
+
+/// Snapshots that a node has begun and not finished.
+pub(crate) fn unfinished(cluster: &Cluster, node: u16) -> usize {
+    let entries = std::fs::read_dir(cluster.network.layout().node(node).home.join("snapshots"));
+    // The node makes the folder.
+    let names = entries.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".unfinished")).count()
 }
 
 /// What a node that began with a snapshot must be able to do, and what it must say it lacks.
@@ -156,7 +164,7 @@ async fn is_whole(cluster: &Cluster, node: u16, through: u16) {
 }
 
 /// Changes what a peer is given, or keeps it back.
-type Lie = Arc<dyn Fn(SyncRequest, SyncResponse) -> Option<SyncResponse> + Send + Sync>;
+pub(crate) type Lie = Arc<dyn Fn(SyncRequest, SyncResponse) -> Option<SyncResponse> + Send + Sync>;
 
 /// Nobody's key.
 struct Nobody;
@@ -199,7 +207,7 @@ async fn teller(honest: P2p) -> (Handle, Peer) {
 
 /// A peer that passes questions on to `honest` and lies about the answers. Gives its address. It consists of two nodes, of which
 /// the one that answers knows nobody: whoever is connected to it finds no other through it.
-async fn liar(cluster: &Cluster, honest: String, lie: Lie, dir: &Path) -> String {
+pub(crate) async fn liar(cluster: &Cluster, honest: String, lie: Lie, dir: &Path) -> String {
     let [asking, answering] = ["asking", "answering"].map(|part| dir.join(part));
     [&asking, &answering].into_iter().for_each(|part| std::fs::create_dir(part).unwrap());
     let (teller, peer) = teller(public_node(cluster, vec![honest], &asking)).await;
@@ -315,19 +323,12 @@ async fn a_node_that_is_killed_while_it_joins_begins_again() {
     let node = newcomer(&mut cluster, &[address]);
     // Not waited for: it cannot be ready.
     cluster.network.start_node(node).unwrap();
-    let unfinished = |cluster: &Cluster| {
-        let entries = std::fs::read_dir(cluster.network.layout().node(node).home.join("snapshots"));
-        // The node makes the folder.
-        let names =
-            entries.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".unfinished")).count()
-    };
-    until("it begins with no snapshot", &cluster, node, async || unfinished(&cluster) > 0).await;
+    until("it begins with no snapshot", &cluster, node, async || unfinished(&cluster, node) > 0).await;
     cluster.network.kill_node(node).unwrap();
     let said = log(&cluster, node);
     assert!(said.contains("beginning with a peer's snapshot"), "{said}");
     assert!(!said.contains(JOINED), "{said}");
-    assert_eq!(unfinished(&cluster), 1);
+    assert_eq!(unfinished(&cluster, node), 1);
 
     // A third epoch ends above the newest snapshot, so that hand-overs lead beyond it, too.
     until("no snapshot is just made", &cluster, 0, async || {
@@ -345,7 +346,7 @@ async fn a_node_that_is_killed_while_it_joins_begins_again() {
     let joined: Vec<&str> = said.lines().filter(|line| line.contains(JOINED)).collect();
     assert!(matches!(joined[..], [line] if line.contains("epoch=2")), "{joined:?}");
     assert_eq!(status(&cluster, node).await["epoch"], json!(3));
-    assert_eq!(unfinished(&cluster), 0);
+    assert_eq!(unfinished(&cluster, node), 0);
     is_whole(&cluster, node, node).await;
 }
 

@@ -17,5 +17,6 @@ mod joining;
 mod power;
 mod receipts;
 mod refusals;
+mod rejoining;
 mod snapshots;
 mod twice;

@@ -18,7 +18,7 @@ fn listed(cluster: &Cluster, node: u16) -> Vec<Value> {
 }
 
 /// Anchors until the chain has grown by so many blocks.
-async fn grow(cluster: &mut Cluster, node: u16, blocks: u64) {
+pub(crate) async fn grow(cluster: &mut Cluster, node: u16, blocks: u64) {
     let goal = cluster.height(node).await + blocks;
     while cluster.height(node).await < goal {
         cluster.anchor(node).await;
@@ -34,7 +34,7 @@ async fn metric(cluster: &Cluster, node: u16, name: &str) -> Option<u64> {
 }
 
 /// Waits until a node's newest snapshot is at least this high: it is written while blocks go on.
-async fn snapshot_reaches(cluster: &Cluster, node: u16, height: u64) -> Vec<Value> {
+pub(crate) async fn snapshot_reaches(cluster: &Cluster, node: u16, height: u64) -> Vec<Value> {
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         let listed = listed(cluster, node);

@@ -93,7 +93,7 @@ async fn a_second_process_with_the_same_machine_keys_refuses() {
 }
 
 /// A home made anew for a running validator's key, so that nothing on its disk tells of the first one's signatures.
-fn made_anew(home: &Path, second: &Path) {
+pub(crate) fn made_anew(home: &Path, second: &Path) {
     let made = process::cairn(binary())
         .args(["init", "--home"])
         .arg(second)
