@@ -5,5 +5,5 @@ mod folder;
 mod stored;
 
 pub(crate) use file::{Signatures, Writer, read_frame, read_head};
-pub(crate) use folder::Folder;
+pub(crate) use folder::{Folder, Kept};
 pub(crate) use stored::{Shelf, Stored};

@@ -63,8 +63,8 @@ pub use refusal::{BlockFault, HeaderField, TxRefusal};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{BLOCK_CACHE_MIB, RocksStorage};
 pub use snapshot::{
-    CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SignatureCheck, SnapshotChunk, SnapshotFault,
-    SnapshotHandover, SnapshotHead, WindowBlock,
+    CHUNK_BYTES, CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SignatureCheck, SnapshotChunk,
+    SnapshotFault, SnapshotHandover, SnapshotHead, WindowBlock,
 };
 pub use state::{Built, OVERLAYS_MAX, State, Tip};
 pub use storage::{Durability, Order, ReadStorage, Scan, Storage, StorageError, Table, Visitor};

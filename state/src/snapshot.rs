@@ -32,7 +32,7 @@ use crate::sparse::{Edges, Leaf, PLACEHOLDER, root};
 /// The form of this build's snapshots.
 pub const SNAPSHOT_VERSION: u8 = 2;
 /// Bytes of values and keys gathered into one chunk before the next begins.
-pub(crate) const CHUNK_BYTES: usize = 512 << 10;
+pub const CHUNK_BYTES: usize = 512 << 10;
 /// Longest chunk read: one identity with all its keys, or one full block's list, and as much again.
 pub const CHUNK_BYTES_MAX: usize = 8 << 20;
 

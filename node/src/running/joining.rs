@@ -8,12 +8,13 @@ use cairn_catchup::{
 };
 use cairn_crypto::Verifier;
 use cairn_p2p::{Peer, SyncRequest, SyncResponse};
-use cairn_state::{Intake, SnapshotChunk, SnapshotFault, SnapshotHead};
+use cairn_state::{CHUNK_BYTES, Intake, SnapshotChunk, SnapshotFault, SnapshotHead};
 use cairn_types::{Hash, decode, encode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::context::Context;
 use super::presence::KEY_RUNS_ELSEWHERE;
+use super::snapshots::check_room;
 use super::sync::{Heard, another_question, ask_peer, is_ours_from_elsewhere};
 use super::task::{Source, Task};
 use crate::exit::Exit;
@@ -200,7 +201,9 @@ fn begin(context: &Context, bytes: &[u8], offer: Offer) -> Result<Taking, String
     let intake =
         Intake::new(head.clone(), &context.genesis, signatures).map_err(|fault| fault.to_string())?;
     // A copy that cannot be written only leaves this node without one to give.
-    let file = Writer::create(&context.snapshots.folder().unfinished(offer.height), &head);
+    let folder = context.snapshots.folder();
+    let file = check_room(folder, u64::from(offer.chunks).saturating_mul(CHUNK_BYTES as u64))
+        .and_then(|()| Ok(Writer::create(&folder.unfinished(offer.height), &head)?));
     let file = file.inspect_err(|error| tracing::warn!(%error, "the snapshot will not be kept")).ok();
     Ok(Taking { intake, copy: Copy { offer, head, file, frames: 0 } })
 }
@@ -262,7 +265,7 @@ impl Copy {
             Ok(stored) if stored.offer() != self.offer => {
                 tracing::warn!("the snapshot reads otherwise than it was written")
             }
-            Ok(stored) => context.snapshots.kept(stored, head.header.height),
+            Ok(stored) => context.snapshots.offer(stored, head.header.height),
             Err(error) => tracing::warn!(%error, "the snapshot is not kept"),
         }
     }

@@ -227,8 +227,7 @@ fn start(
     networks.spawn(network::run(Arc::clone(&context), events, Arc::clone(&transactions)));
     networks.spawn(transactions::forward(Arc::clone(&context), forwards_queue));
     spawn_chores(networks, &context, &transactions, jobs_queue, evidence_queue, config);
-    let workers = [&hot_workers, &bulk_workers];
-    let threads = threads(&context, consensus, silence, tasks_queue, workers, maker)?;
+    let threads = threads(&context, consensus, silence, tasks_queue, [&hot_workers, &bulk_workers], maker)?;
     Ok(Running { context, transactions, threads, workers: [hot_workers, bulk_workers] })
 }
 

@@ -16,15 +16,15 @@ use prometheus_client::registry::Registry;
 use super::context::Context;
 use crate::config::Config;
 use crate::home::Home;
-use crate::snapshots::{Folder, Shelf, Stored, Writer};
+use crate::snapshots::{Folder, Kept, Shelf, Stored, Writer};
 
 /// How long the executor waits for the state to be frozen, so that all nodes freeze it at the same height. It takes a
 /// thread's turn; where it does not come in time, the snapshot is of a block or two later.
 const FREEZE_PATIENCE: Duration = Duration::from_millis(20);
 /// How often the thread looks whether the node stops.
 const STOP_POLL: Duration = Duration::from_millis(250);
-/// Free disk space that a snapshot leaves alone, and how many times its predecessor's length must be free beside it: a
-/// full disk would stop the node.
+/// Free disk space that a snapshot leaves alone, and how many times its expected length must be free beside it: a full
+/// disk would stop the node.
 const ROOM_LEFT_BYTES: u64 = 256 << 20;
 const ROOM_TIMES: u64 = 2;
 /// How far the thread stands back behind those of consensus, as `nice` counts it.
@@ -59,9 +59,12 @@ impl Snapshots {
         &self.folder
     }
 
-    /// One of this height is here now: the next is due an interval later.
-    pub(crate) fn kept(&self, stored: Stored, height: Height) {
+    /// One of this height, made or verified here, is on disk now: peers are told of it, and the next is due an interval later.
+    pub(crate) fn offer(&self, stored: Stored, height: Height) {
         self.last.fetch_max(height.get(), Ordering::Relaxed);
+        if let Err(error) = self.folder.note(height, &stored.offer().id) {
+            tracing::warn!(%error, "the snapshot will not be offered to peers after a restart");
+        }
         self.shelf.put(stored);
     }
 
@@ -173,19 +176,21 @@ impl Maker {
         }
     }
 
-    /// Puts what is here already on the shelf.
+    /// Puts what was made or verified here before on the shelf, where it is still the same.
     fn show_kept(&self, context: &Context) {
-        for kept in self.folder.list().unwrap_or_default() {
-            match Stored::open(&kept.path) {
-                Ok(stored) if stored.chain() == context.chain => context.snapshots.shelf.put(stored),
-                Ok(stored) => {
-                    let (path, chain) = (kept.path.display(), stored.chain());
-                    tracing::warn!(%path, %chain, "a snapshot of another chain is not offered to peers");
+        for Kept { path, height } in self.folder.list().unwrap_or_default() {
+            let shown = Stored::open(&path).map_err(|error| error.to_string()).and_then(|stored| {
+                if stored.chain() != context.chain {
+                    return Err(format!("it is of chain {}", stored.chain()));
                 }
-                Err(error) => {
-                    let path = kept.path.display();
-                    tracing::warn!(%path, %error, "a snapshot is not offered to peers");
+                if self.folder.noted(height) != Some(stored.offer().id) {
+                    return Err("it was not made here, or has changed since".to_owned());
                 }
+                context.snapshots.shelf.put(stored);
+                Ok(())
+            });
+            if let Err(why) = shown {
+                tracing::warn!(path = %path.display(), why, "a snapshot is not offered to peers");
             }
         }
     }
@@ -219,7 +224,8 @@ impl Maker {
 
     fn write(&self, context: &Context, frozen: &Frozen<'_>) -> anyhow::Result<()> {
         let (began, header) = (Instant::now(), frozen.header());
-        self.check_room()?;
+        let newest = self.folder.list()?.first().and_then(|kept| kept.path.metadata().ok());
+        check_room(&self.folder, newest.map_or(0, |it| it.len()))?;
         let mut writer = Writer::create(&self.folder.unfinished(header.height), &frozen.head(0))?;
         let chunks = frozen.write_chunks(&mut |chunk| match context.shutdown.is_cancelled() {
             true => Err(io::Error::new(io::ErrorKind::Interrupted, "the node stops")),
@@ -229,7 +235,10 @@ impl Maker {
         let path = self.folder.path_of(header.height);
         writer.publish(&path)?;
         self.folder.keep(self.keep)?;
-        context.snapshots.shelf.put(Stored::open(&path)?);
+        match Stored::open(&path) {
+            Ok(stored) => context.snapshots.offer(stored, header.height),
+            Err(error) => tracing::warn!(%error, "the snapshot is not offered to peers"),
+        }
         let took = began.elapsed();
         let figure = |value: u128| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.height.set(figure(header.height.get().into()));
@@ -238,21 +247,19 @@ impl Maker {
         tracing::info!(height = %header.height, bytes, chunks, took_ms = took.as_millis(), "a snapshot is written");
         Ok(())
     }
+}
 
-    /// Refuses where a snapshot would fill the disk.
-    fn check_room(&self) -> anyhow::Result<()> {
-        let newest = self.folder.list()?.first().and_then(|kept| kept.path.metadata().ok());
-        let needed =
-            ROOM_LEFT_BYTES.saturating_add(ROOM_TIMES.saturating_mul(newest.map_or(0, |it| it.len())));
-        let free = free_bytes(self.folder.path())?;
-        anyhow::ensure!(
-            free >= needed,
-            "the disk has {} MiB free, and a snapshot is written where {} MiB are",
-            free >> 20,
-            needed >> 20
-        );
-        Ok(())
-    }
+/// Refuses where a snapshot of so many bytes could fill the disk.
+pub(crate) fn check_room(folder: &Folder, expected: u64) -> anyhow::Result<()> {
+    let needed = ROOM_LEFT_BYTES.saturating_add(ROOM_TIMES.saturating_mul(expected));
+    let free = free_bytes(folder.path())?;
+    anyhow::ensure!(
+        free >= needed,
+        "the disk has {} MiB free, and a snapshot is written where {} MiB are",
+        free >> 20,
+        needed >> 20
+    );
+    Ok(())
 }
 
 fn free_bytes(path: &Path) -> io::Result<u64> {

@@ -131,7 +131,7 @@ impl Sync {
         }
         if decided {
             // The replica has been told of a snapshot's block by now.
-            self.context.may_join.send_if_modified(|may_join| std::mem::take(may_join));
+            self.context.may_join.send_if_modified(std::mem::take);
         }
         self.tell_whether_behind();
     }

@@ -5,13 +5,15 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use cairn_state::SnapshotHead;
-use cairn_types::Height;
+use cairn_types::{Hash, Height};
 
 use super::file::read_head;
 use crate::home::create_directory;
 
 /// What the name of a whole snapshot ends with.
 const SUFFIX: &str = "snapshot";
+/// What the name of the note beside a whole one ends with.
+const NOTE: &str = "id";
 /// What the name of one being written ends with.
 const UNFINISHED: &str = "unfinished";
 
@@ -71,6 +73,19 @@ impl Folder {
         self.0.join(format!("{:012}.{SUFFIX}", height.get()))
     }
 
+    /// Notes by what name the snapshot of this height, made or verified here, is offered to peers.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn note(&self, height: Height, id: &Hash) -> io::Result<()> {
+        fs::write(self.path_of(height).with_extension(NOTE), id.to_string())
+    }
+
+    /// That name; none for a file that came here by other ways.
+    pub(crate) fn noted(&self, height: Height) -> Option<Hash> {
+        Hash::from_hex(fs::read_to_string(self.path_of(height).with_extension(NOTE)).ok()?.trim())
+    }
+
     /// Where it is written.
     pub(crate) fn unfinished(&self, height: Height) -> PathBuf {
         self.0.join(format!("{:012}.{UNFINISHED}", height.get()))
@@ -102,7 +117,12 @@ impl Folder {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn keep(&self, keep: usize) -> io::Result<()> {
-        self.list()?.into_iter().skip(keep).try_for_each(|old| fs::remove_file(old.path))
+        for old in self.list()?.into_iter().skip(keep) {
+            // Not every snapshot has one.
+            let _ = fs::remove_file(old.path.with_extension(NOTE));
+            fs::remove_file(old.path)?;
+        }
+        Ok(())
     }
 }
 
@@ -126,12 +146,18 @@ mod tests {
         folder.prepare().unwrap();
         let heights = || folder.list().unwrap().iter().map(|kept| kept.height.get()).collect::<Vec<_>>();
         assert_eq!(heights(), [1_000_000_000_000, 100, 10, 9]);
+        for height in [9, 100] {
+            folder.note(Height::new(height), &Hash([9; 32])).unwrap();
+        }
+        let noted = || [9, 10, 100].map(|height| folder.noted(Height::new(height)));
+        assert_eq!(noted(), [Some(Hash([9; 32])), None, Some(Hash([9; 32]))]);
         folder.keep(2).unwrap();
+        assert_eq!(noted(), [None, None, Some(Hash([9; 32]))]);
         assert_eq!(heights(), [1_000_000_000_000, 100]);
         let mut left: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left.len(), 4, "{left:?}");
+        assert_eq!(left.len(), 5, "{left:?}");
         assert!(!folder.unfinished(Height::new(5_000)).exists());
     }
 }

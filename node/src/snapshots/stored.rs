@@ -18,6 +18,9 @@ use super::file::{read_frame, read_head};
 /// to node.
 const HANDOVERS_TAG: u8 = 0;
 
+/// The longest chunk that fits into an answer with what is around it.
+const SENT_BYTES_MAX: usize = RESPONSE_BYTES_MAX - 64;
+
 /// Where one chunk stands in the file.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -51,7 +54,7 @@ impl Stored {
             if frame.first() == Some(&HANDOVERS_TAG) {
                 continue;
             }
-            if frame.len() > RESPONSE_BYTES_MAX || chunks.len() >= SNAPSHOT_CHUNKS_MAX as usize {
+            if frame.len() > SENT_BYTES_MAX || chunks.len() >= SNAPSHOT_CHUNKS_MAX as usize {
                 return Err(io::Error::other("it is too large to be sent to peers"));
             }
             let at = reader.at.saturating_sub(frame.len() as u64);

@@ -104,3 +104,41 @@ async fn a_snapshot_is_written_beside_a_running_node_and_a_new_node_begins_with_
     cluster.network.stop_node(follower).unwrap();
     cluster.check().await;
 }
+
+#[tokio::test]
+async fn peers_are_offered_what_was_made_here_and_is_unchanged() {
+    let mut cluster = Cluster::start_configured(1, Scheme::MlDsa65, params(), OFTEN).await;
+    grow(&mut cluster, 0, 25).await;
+    let kept = snapshot_reaches(&cluster, 0, 20).await;
+    cluster.network.stop_node(0).unwrap();
+    let [newest, older] = [0, 1].map(|at| kept[at]["path"].as_str().unwrap());
+    // One bit of its last chunk, and another file under a name that no snapshot was given here.
+    let mut bytes = std::fs::read(newest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(newest, bytes).unwrap();
+    let brought = older.replace("snapshots/0", "snapshots/9");
+    std::fs::copy(older, &brought).unwrap();
+    cluster.start_node(0).await;
+    let until = Instant::now() + Duration::from_secs(20);
+    let refused = loop {
+        let log = std::fs::read_to_string(cluster.network.layout().node(0).log).unwrap();
+        let lines = log.lines().filter(|line| line.contains("a snapshot is not offered to peers"));
+        let refused: Vec<String> = lines.map(str::to_owned).collect();
+        if refused.len() >= 2 {
+            break refused;
+        }
+        assert!(Instant::now() < until, "{log}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    // Newest first.
+    assert!(refused[0].contains(&brought) && refused[1].contains(newest), "{refused:?}");
+    assert!(refused.iter().all(|line| line.contains("it was not made here, or has changed since")));
+    // The older one is what the node still offers: a new node begins with it.
+    let node = cluster.network.add_follower().unwrap();
+    cluster.configure(node, "[state]\nrole = \"prover\"\n[snapshots]\njoin_blocks = 10\n");
+    cluster.start_node(node).await;
+    cluster.reaches(node, cluster.height(0).await).await;
+    let said = std::fs::read_to_string(cluster.network.layout().node(node).log).unwrap();
+    let joined = format!("the state is that of a snapshot height={}", kept[1]["height"]);
+    assert!(said.contains(&joined), "{said}");
+}
