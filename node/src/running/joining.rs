@@ -119,9 +119,13 @@ impl Joining {
     fn ask(&self, peer: Peer, request: RequestId, question: JoinQuestion) {
         let (context, heard) = (Arc::clone(&self.context), self.heard.clone());
         tokio::spawn(async move {
+            tracing::debug!(?peer, ?request, ?question, "asking about snapshots");
             let input = match ask(&context, peer, question).await {
                 Ok(answer) => JoinInput::Answer { request, answer },
-                Err(failure) => JoinInput::Failed { request, failure },
+                Err(failure) => {
+                    tracing::debug!(?peer, ?request, ?failure, "no answer about snapshots");
+                    JoinInput::Failed { request, failure }
+                }
             };
             // Nobody waits for it any more when the node stops.
             let _ = heard.send(Heard::Join(input)).await;

@@ -75,6 +75,7 @@ impl Sync {
         if self.joining.is_some() {
             self.step(News::Hold(true)).await;
         }
+        let mut ticked = Instant::now();
         loop {
             let patience = self.machine.patience(self.started.elapsed());
             let patience = self.joining.as_ref().map_or(patience, |it| it.patience().min(patience));
@@ -91,7 +92,9 @@ impl Sync {
                     }
                     Err(_) => return,
                 },
-                () = tokio::time::sleep(patience) => {
+                // Counted from the last one: announcements come more often than that, and would put it off for ever.
+                () = tokio::time::sleep_until(ticked + patience) => {
+                    ticked = Instant::now();
                     self.join(JoinInput::Tick).await;
                     Some(Heard::News(News::Tick))
                 }
