@@ -128,7 +128,8 @@ const EVERY_BLOCKS: u64 = 10_000;
 /// Snapshots kept unless told otherwise: whoever is fetching the one before finds it whole.
 const KEEP_SNAPSHOTS: u64 = 2;
 
-/// Blocks that a new node would replay rather than begin with a snapshot unless told otherwise: some minutes of work.
+/// Blocks that a new node would replay rather than begin with a snapshot unless told otherwise: seconds to
+/// minutes of work, by what is in them.
 const JOIN_BLOCKS: u64 = 10_000;
 
 #[derive(Debug, Serialize, Deserialize)]
