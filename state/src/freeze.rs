@@ -53,6 +53,13 @@ impl State {
     }
 
     /// The ends of epochs from `from` on, as many as make up one chunk, and one at least where there is any.
+    ///
+    /// # Errors
+    /// When storage fails, or something that must be there is missing.
+    pub fn snapshot_handovers(&self, from: Epoch) -> Result<Vec<SnapshotHandover>, StateError> {
+        self.handovers_between(from, self.epoch())
+    }
+
     fn handovers_between(&self, from: Epoch, until: Epoch) -> Result<Vec<SnapshotHandover>, StateError> {
         let (mut handovers, mut bytes, mut epoch) = (Vec::new(), 0usize, from);
         while epoch < until && bytes < CHUNK_BYTES {
