@@ -222,6 +222,17 @@ pub struct Submitted {
     pub height: Option<Height>,
 }
 
+/// What submitting would find (`tx_check`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checked {
+    /// The transaction: the earlier one for a repeat.
+    pub tx_id: TxId,
+    /// Whether it is known already.
+    pub duplicate: bool,
+    /// The ids of its proofs.
+    pub proofs: Vec<ProofId>,
+}
+
 /// Where a transaction is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TxState {
@@ -236,7 +247,7 @@ pub struct TxState {
 /// What was wrong with a part of an answer.
 pub(crate) type Read<T> = Result<T, String>;
 
-fn field<'a>(value: &'a Value, name: &str) -> Read<&'a Value> {
+pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Read<&'a Value> {
     value.get(name).filter(|value| !value.is_null()).ok_or_else(|| format!("`{name}` is missing"))
 }
 
@@ -286,6 +297,26 @@ pub(crate) fn is_final(value: &Value) -> Read<bool> {
         "pending" => Ok(false),
         other => Err(format!("`state` is `{other}`; expected final or pending")),
     }
+}
+
+pub(crate) fn submitted(value: &Value) -> Read<Submitted> {
+    let height = is_final(value)?.then(|| int(value, "height")).transpose()?;
+    Ok(Submitted {
+        tx_id: id(value, "tx_id")?,
+        duplicate: flag(value, "duplicate")?,
+        height: height.map(Height::new),
+    })
+}
+
+pub(crate) fn checked(value: &Value) -> Read<Checked> {
+    let proof = |value: &Value| {
+        value.as_str().and_then(ProofId::from_hex).ok_or_else(|| "`proof_ids` holds no id".to_owned())
+    };
+    Ok(Checked {
+        tx_id: id(value, "tx_id")?,
+        duplicate: flag(value, "duplicate")?,
+        proofs: list(value, "proof_ids")?.iter().map(proof).collect::<Read<_>>()?,
+    })
 }
 
 pub(crate) fn proof_state(value: &Value) -> Read<ProofState> {

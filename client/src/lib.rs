@@ -37,6 +37,8 @@ mod answers;
 #[cfg(feature = "net")]
 mod chains;
 #[cfg(feature = "net")]
+mod changes;
+#[cfg(feature = "net")]
 mod clock;
 #[cfg(feature = "net")]
 mod identities;
@@ -63,14 +65,18 @@ pub use sender::Sender;
 pub use anchor::{AnchorOptions, Anchored};
 #[cfg(feature = "net")]
 pub use answers::{
-    BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait, When,
+    BlockRef, ChainStatus, Checked, Page, ProofFilter, ProofQuery, ProofState, Submitted, TxState, Wait, When,
 };
 #[cfg(feature = "net")]
 pub use chains::{CHAIN_PROOFS_MAX, ProofChain};
 #[cfg(feature = "net")]
+pub use changes::{OpenMotions, ParamsAt};
+#[cfg(feature = "net")]
 pub use identities::{DelegationState, HistoryItem, KeyVote, ProposalState, ProvenFinding};
 #[cfg(feature = "net")]
 pub use log::{BUNDLE_RECORDS_MAX, Blocks, LogCheckpoint, TrustPath};
+#[cfg(feature = "net")]
+pub use methods::ANCHORED_AT_ONCE_MAX;
 #[cfg(feature = "net")]
 pub use transport::{Client, notify};
 #[cfg(feature = "net")]

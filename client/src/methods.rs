@@ -5,16 +5,19 @@ use base64::engine::general_purpose::STANDARD;
 use cairn_receipt::AnchorReceipt;
 use cairn_types::identity::Identity;
 use cairn_types::{
-    Address, Block, CommitCert, Genesis, Header, Height, ProofId, Record, SignedTransaction, TxId, encode,
+    Address, Block, CommitCert, Genesis, Header, ProofId, Record, SignedTransaction, TxId, encode,
 };
 use serde_json::{Value, json};
 
 use crate::answers::{
-    self, BlockRef, ChainStatus, Page, ProofFilter, ProofQuery, ProofState, Read, Submitted, TxState, Wait,
-    When,
+    self, BlockRef, ChainStatus, Checked, Page, ProofFilter, ProofQuery, ProofState, Read, Submitted,
+    TxState, Wait, When,
 };
-use crate::fault::ClientFault;
-use crate::transport::Client;
+use crate::fault::{ClientFault, RpcError};
+use crate::transport::{Client, rpc_error};
+
+/// Transactions of one [`Client::proof_anchor_many`], at most.
+pub const ANCHORED_AT_ONCE_MAX: usize = 100;
 
 impl Client {
     /// Where the chain and the node are.
@@ -74,15 +77,42 @@ impl Client {
     /// As [`Client::call`].
     pub async fn tx_submit(&self, signed: &SignedTransaction, wait: Wait) -> Result<Submitted, ClientFault> {
         let params = json!({ "tx": STANDARD.encode(encode(signed)), "wait": wait.name() });
-        let read = |value: &Value| {
-            let height = answers::is_final(value)?.then(|| answers::int(value, "height")).transpose()?;
-            Ok(Submitted {
-                tx_id: answers::id(value, "tx_id")?,
-                duplicate: answers::flag(value, "duplicate")?,
-                height: height.map(Height::new),
-            })
+        self.read("tx_submit", params, answers::submitted).await
+    }
+
+    /// Whether a node would take a signed transaction; nothing comes of it.
+    ///
+    /// # Errors
+    /// As [`Client::call`], with the kind that submitting would have.
+    pub async fn tx_check(&self, signed: &SignedTransaction) -> Result<Checked, ClientFault> {
+        self.read("tx_check", json!({ "tx": STANDARD.encode(encode(signed)) }), answers::checked).await
+    }
+
+    /// Submits up to [`ANCHORED_AT_ONCE_MAX`] signed PROOF transactions: what became of each, in the same order. Receipts are fetched with
+    /// [`Client::receipt_get`].
+    ///
+    /// # Errors
+    /// As [`Client::call`], where there is no answer for any of them.
+    pub async fn proof_anchor_many(
+        &self,
+        signed: &[SignedTransaction],
+        wait: Wait,
+    ) -> Result<Vec<Result<Submitted, RpcError>>, ClientFault> {
+        let txs: Vec<_> = signed.iter().map(|signed| STANDARD.encode(encode(signed))).collect();
+        let params = json!({ "txs": txs, "wait": wait.name() });
+        let (url, value) = self.call_somewhere("proof_anchor_many", &params).await?;
+        let outcome = |item: &Value| match item.get("error") {
+            Some(error) => Ok(Err(rpc_error(&url, error.clone()))),
+            None => answers::field(item, "result").and_then(answers::submitted).map(Ok),
         };
-        self.read("tx_submit", params, read).await
+        let items = answers::list(&value, "items")
+            .and_then(|items| items.iter().map(outcome).collect::<Read<Vec<_>>>())
+            .and_then(|items| match items.len() == signed.len() {
+                true => Ok(items),
+                false => Err(format!("{} items for {} transactions", items.len(), signed.len())),
+            });
+        let method = "proof_anchor_many".to_owned();
+        items.map_err(|why| ClientFault::BadAnswer { url, method, why })
     }
 
     /// Where a transaction is.

@@ -260,7 +260,8 @@ impl Tries {
     }
 }
 
-fn rpc_error(url: &str, mut error: Value) -> RpcError {
+/// An error in an answer of this node.
+pub(crate) fn rpc_error(url: &str, mut error: Value) -> RpcError {
     let data = error.get_mut("data").map(Value::take).unwrap_or_default();
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     RpcError {

@@ -1,11 +1,10 @@
 //! Who signs blocks, now and then.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use cairn_types::{Address, Epoch, Height, PublicKey, Scheme, Validator, ValidatorSet};
+use cairn_types::{Address, Epoch, Height, Validator, ValidatorSet};
 use serde_json::{Value, json};
 
 use crate::answers::{self, Read, When};
+use crate::changes;
 use crate::fault::ClientFault;
 use crate::transport::Client;
 
@@ -27,13 +26,7 @@ fn signers(value: &Value) -> Read<Signers> {
 }
 
 fn validator(value: &Value) -> Read<Validator> {
-    let text =
-        |name: &str| value.get(name).and_then(Value::as_str).ok_or_else(|| format!("`{name}` is no text"));
-    let name = text("scheme")?;
-    let scheme = Scheme::ALL.into_iter().find(|scheme| scheme.name() == name);
-    let scheme = scheme.ok_or_else(|| format!("`scheme` is {name:?}"))?;
-    let key = STANDARD.decode(text("key_b64")?).map_err(|error| format!("`key_b64`: {error}"))?;
-    let key = PublicKey::new(scheme, &key).ok_or_else(|| format!("`key_b64` has {} bytes", key.len()))?;
+    let key = changes::public_key(value)?;
     let address: Address = answers::id(value, "address")?;
     Ok(Validator { address, key, power: answers::int(value, "power")? })
 }

@@ -33,7 +33,7 @@ fn path(path: &Path) -> &str {
 }
 
 /// A node's own part in governance, signed by `key` or by the home's validator key.
-fn govern(network: &LocalNetwork, node: u16, key: Option<&Path>, args: &[&str]) -> Value {
+pub(crate) fn govern(network: &LocalNetwork, node: u16, key: Option<&Path>, args: &[&str]) -> Value {
     let (home, passphrase) = (network.layout().node(node).home, network.layout().passphrase());
     let key = key.map_or_else(|| home.join("keys/validator.json"), Path::to_path_buf);
     let own = ["--home", path(&home), "--passphrase-file", path(&passphrase), "--key", path(&key)];

@@ -20,3 +20,4 @@ mod refusals;
 mod rejoining;
 mod snapshots;
 mod twice;
+mod typed_methods;
