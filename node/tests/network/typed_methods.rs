@@ -60,7 +60,7 @@ async fn transactions_are_checked_and_anchored_many_at_once() {
 
 #[tokio::test]
 async fn parameters_and_motions_are_read() {
-    let cluster = Cluster::start_with(2, Scheme::MlDsa65).await;
+    let mut cluster = Cluster::start_with(2, Scheme::MlDsa65).await;
     let client = client(&cluster);
     let found = client.chain_params(BlockRef::Latest).await.unwrap();
     assert_eq!((found.params, found.registrar), (params(), None));
@@ -77,6 +77,8 @@ async fn parameters_and_motions_are_read() {
     assert_eq!((motion.proposer, &motion.approvals[..], *power), (proposer, &[proposer][..], 1));
 
     govern(&cluster.network, 1, None, &["approve", &motion.id.to_string()]);
+    // A block of the next epoch.
+    cluster.anchor(0).await;
     let after = client.chain_params(BlockRef::Latest).await.unwrap();
     assert_eq!(after.params, wanted);
     assert_eq!(client.chain_params(BlockRef::Height(Height::new(1))).await.unwrap().params, params());
