@@ -8,6 +8,7 @@ use rocksdb::{
     DBCompactionStyle, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
     ReadOptions, SliceTransform, Snapshot, WriteBatch, WriteOptions,
 };
+use rustix::fs::{Mode, OFlags};
 
 use crate::batch::Batch;
 use crate::storage::{
@@ -36,6 +37,8 @@ const BESIDE_CACHE_BYTES: usize = 8 << 20;
 const BLOB_BYTES_MIN: u64 = 4 << 10;
 /// Files of a scattered table that are merged at a time, at least.
 const SCATTERED_FILES: i32 = 8;
+/// A file that is made and removed to see whether direct writes are taken.
+const DIRECT_PROBE: &str = "direct.probe";
 /// Index keys begin with a 32-byte digest; bloom filters work on it.
 const DIGEST_BYTES: usize = 32;
 
@@ -70,6 +73,7 @@ impl RocksStorage {
         let path = path.as_ref().to_path_buf();
         let mut options = database_options();
         options.set_manual_wal_flush(lose_unsynced);
+        options.set_use_direct_io_for_flush_and_compaction(writes_directly(&path));
         let db = DB::open_cf_descriptors(&options, &path, families(cache_bytes))
             .map_err(|error| fault(&error, "open", &path))?;
         Ok(Self { db, beside: false, warm: Warm::new(), path })
@@ -146,6 +150,21 @@ fn database_options() -> Options {
     options.set_keep_log_file_num(2);
     options.set_stats_dump_period_sec(0);
     options
+}
+
+/// Whether the folder's file system takes writes that pass the page cache by. Flushes and compactions then neither fill that cache nor leave
+/// the kernel megabytes to write back at a time, for which the journal's syncs would wait (docs/decisions/016).
+fn writes_directly(folder: &Path) -> bool {
+    let probe = folder.join(DIRECT_PROBE);
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    // Whatever else is wrong with the folder, RocksDB says better.
+    let opened = std::fs::create_dir_all(folder)
+        .and_then(|()| rustix::fs::open(&probe, flags, Mode::RUSR | Mode::WUSR).map_err(Into::into));
+    let _ = std::fs::remove_file(&probe);
+    if let Err(error) = &opened {
+        tracing::info!(folder = %folder.display(), %error, "no direct writes here: load will show in the latency");
+    }
+    opened.is_ok()
 }
 
 /// All tables, which share a block cache of this many bytes.
