@@ -21,7 +21,7 @@ use crate::warm::{Found, Warm};
 pub const BLOCK_CACHE_MIB: usize = 32;
 /// All memtables together; above it the largest is flushed.
 const MEMTABLES_BYTES: usize = 32 << 20;
-/// What a memtable grows by: a 40th of the megabytes that it would take of the sum above for a table of a few rows.
+/// What a memtable grows by. RocksDB's own choice, a megabyte, is taken of the sum above by each table that has one row.
 const MEMTABLE_BLOCK_BYTES: usize = 64 << 10;
 /// Write-ahead logs together; above it the oldest tables are flushed. Bounds the replay at start.
 const WAL_BYTES_MAX: u64 = 256 << 20;
