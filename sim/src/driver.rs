@@ -14,7 +14,7 @@ use crate::events::Event;
 use crate::executor::Task;
 use crate::invariants::Invariant;
 use crate::manifest::Unsynced;
-use crate::node::{Node, highest_view};
+use crate::node::Node;
 use crate::packet::{Packet, Sealed};
 
 /// Inputs taken in one turn, as in a node.
@@ -126,7 +126,7 @@ impl Cluster {
                     return None;
                 };
                 if disk.acknowledged.epoch == live.in_force.regime.number() {
-                    *signed_view = (*signed_view).max(highest_view(&disk.acknowledged));
+                    *signed_view = (*signed_view).max(disk.acknowledged.highest_signed());
                 }
                 Some((actions, syncs * cpu.sync.0 + signed * cpu.sign.0))
             }

@@ -241,7 +241,7 @@ impl Cluster {
             return Ok(Recovered::default());
         }
         if signed == epoch {
-            *signed_view = crate::node::highest_view(&recovered.record);
+            *signed_view = recovered.record.highest_signed();
         }
         disk.acknowledged = recovered.record.clone();
         live.journal = Some(journal);

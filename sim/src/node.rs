@@ -180,7 +180,7 @@ impl Node {
             recovered.commit = Some(CommittedTip { header: tip, certificate });
         }
         let of_this_epoch = recovered.record.epoch == epoch;
-        self.signed_view = if of_this_epoch { highest_view(&recovered.record) } else { View::ZERO };
+        self.signed_view = if of_this_epoch { recovered.record.highest_signed() } else { View::ZERO };
         let signed_before = recovered.record != SafetyRecord::default();
         let replica = Replica::new(part.config(world.chain), recovered).map_err(|fault| fault.to_string())?;
         let silence_ms = if signed_before { world.params.timeout_base_ms * SILENT_TIMEOUTS } else { 0 };
@@ -234,15 +234,4 @@ impl Live {
         }
         signatures.iter().filter(|name| self.known.insert(**name)).count() as u64
     }
-}
-
-/// The highest view that a record says was signed for.
-pub(crate) fn highest_view(record: &SafetyRecord) -> View {
-    let views = [
-        record.last_voted.map(|(view, _)| view),
-        record.last_commit_voted.map(|(view, _)| view),
-        record.last_proposed.map(|(view, _)| view),
-        record.last_timeout.map(|(view, _)| view),
-    ];
-    views.into_iter().flatten().max().unwrap_or(View::ZERO)
 }

@@ -378,3 +378,31 @@ fn fault(error: &rocksdb::Error, doing: &'static str, path: &Path) -> StorageErr
         _ => StorageError::Io { doing, why },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_takes_no_direct_writes_is_written_to_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        // No file can be opened in its place, as where direct writes are refused.
+        std::fs::create_dir(folder.path().join(DIRECT_PROBE)).unwrap();
+        assert!(!writes_directly(folder.path()));
+        for round in 0..2 {
+            let store = RocksStorage::open(folder.path()).unwrap();
+            assert_eq!(store.get(Table::Bodies, &[7]).unwrap().is_some(), round == 1);
+            let mut batch = Batch::new();
+            batch.put(Table::Bodies, &[7], &[1; 9_000]);
+            store.write(&batch, Durability::Synced).unwrap();
+            store.compact().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_probe_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        writes_directly(folder.path());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

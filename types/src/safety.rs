@@ -39,6 +39,17 @@ pub struct Regression {
 }
 
 impl SafetyRecord {
+    /// The highest view that something was signed for, in the record's epoch.
+    pub fn highest_signed(&self) -> View {
+        let views = [
+            self.last_voted.map(|(view, _)| view),
+            self.last_commit_voted.map(|(view, _)| view),
+            self.last_proposed.map(|(view, _)| view),
+            self.last_timeout.map(|(view, _)| view),
+        ];
+        views.into_iter().flatten().max().unwrap_or(View::ZERO)
+    }
+
     /// Checks that `next` may follow this record: no field falls, and no signed view changes its content.
     ///
     /// # Errors

@@ -92,12 +92,12 @@ impl Position {
 
     /// Sets [`Position::signed_view`] to what the journal says was signed in the epoch that begins.
     pub(crate) fn signs_after(&self, record: &SafetyRecord) {
-        self.signed_view.store(highest_signed(record).get(), Ordering::SeqCst);
+        self.signed_view.store(record.highest_signed().get(), Ordering::SeqCst);
     }
 
     /// Raises [`Position::signed_view`] to what a safety record says. Done before anything signed leaves.
     pub(crate) fn signed(&self, record: &SafetyRecord) {
-        self.signed_view.fetch_max(highest_signed(record).get(), Ordering::SeqCst);
+        self.signed_view.fetch_max(record.highest_signed().get(), Ordering::SeqCst);
     }
 
     /// Whether consensus takes part; false while the node listens for its own key elsewhere.
@@ -153,17 +153,6 @@ impl Position {
     pub(crate) fn set_syncing(&self, syncing: bool) {
         self.syncing.store(syncing, Ordering::Relaxed);
     }
-}
-
-/// The highest view that a record says was signed for, in its epoch.
-fn highest_signed(record: &SafetyRecord) -> View {
-    let views = [
-        record.last_voted.map(|(view, _)| view),
-        record.last_commit_voted.map(|(view, _)| view),
-        record.last_proposed.map(|(view, _)| view),
-        record.last_timeout.map(|(view, _)| view),
-    ];
-    views.into_iter().flatten().max().unwrap_or(View::ZERO)
 }
 
 /// Shared by all loops. Everything inside is either immutable or guards itself.
