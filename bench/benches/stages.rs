@@ -54,6 +54,13 @@ fn transaction(c: &mut Criterion) {
         b.iter_batched(setup, |(verifier, tx)| check(&verifier, &tx).unwrap(), BatchSize::SmallInput);
     });
     let verifier = Verifier::new(chain.id());
+    check(&verifier, &Arc::new(chain.transaction(0))).unwrap();
+    // Transaction n is of sender n modulo 8.
+    let mut next = (8..).step_by(8).map(|n| Arc::new(chain.transaction(n)));
+    group.bench_function("check, sender known", |b| {
+        let next = || next.next().unwrap();
+        b.iter_batched(next, |tx| check(&verifier, &tx).unwrap(), BatchSize::SmallInput);
+    });
     group.bench_function("check, remembered", |b| {
         b.iter_batched(|| Arc::new(kept()), |tx| check(&verifier, &tx).unwrap(), BatchSize::SmallInput);
     });

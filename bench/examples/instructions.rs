@@ -28,11 +28,12 @@ const RUNS: u64 = 200;
 
 type Stage = (&'static str, fn() -> anyhow::Result<u64>);
 
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 12] = [
     ("verify a dilithium3 signature", || signature(Scheme::Dilithium3)),
     ("verify an ml-dsa-65 signature", || signature(Scheme::MlDsa65)),
     ("decode a transaction", decode_transaction),
     ("id and leaf of a transaction", transaction_leaf),
+    ("check a transaction, its sender known", check_known),
     ("check a transaction, remembered", check_remembered),
     ("put a transaction into a pool of 2,000", pool_insert),
     ("select 200 of 2,000", pool_select),
@@ -99,6 +100,13 @@ fn transaction_leaf() -> anyhow::Result<u64> {
     let fresh: Result<Vec<_>, _> =
         (0..RUNS).map(|_| SignedTransaction::from_canonical(bytes.clone())).collect();
     measured(fresh?, |tx| sure(tx.block_leaf()))
+}
+
+fn check_known() -> anyhow::Result<u64> {
+    let (chain, txs) = transactions(BLOCK);
+    let verifier = Verifier::new(chain.id());
+    chain.checked(&verifier, BLOCK, BLOCK)?;
+    measured(txs, |tx| check(&verifier, &tx))
 }
 
 fn check_remembered() -> anyhow::Result<u64> {

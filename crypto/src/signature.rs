@@ -1,10 +1,12 @@
 //! Checking one signature.
 
+use std::sync::Arc;
+
 use aws_lc_rs::signature::{ML_DSA_65, VerificationAlgorithm};
 use cairn_types::{PublicKey, Scheme, Signature};
-use pqcrypto_dilithium::dilithium3;
-use pqcrypto_traits::sign::{DetachedSignature as _, PublicKey as _};
 use thiserror::Error;
+
+use crate::dilithium3::ExpandedKey;
 
 /// Signatures of one certificate that are worth waking other threads for: most were checked as votes.
 pub(crate) const PARALLEL_MIN: usize = 16;
@@ -25,24 +27,26 @@ pub enum SignatureFault {
 /// When the length is not the scheme's or the signature is not the key's over exactly these bytes.
 pub fn verify(key: &PublicKey, preimage: &[u8], signature: &Signature) -> Result<(), SignatureFault> {
     let scheme = key.scheme();
-    let (got, expected) = (signature.as_bytes().len(), scheme.signature_bytes());
-    if got != expected {
-        return Err(SignatureFault::Length { scheme, got, expected });
-    }
+    let signature = check_length(scheme, signature)?;
     let good = match scheme {
-        Scheme::Dilithium3 => verify_dilithium3(key, preimage, signature),
+        Scheme::Dilithium3 => match (expanded(key), signature.try_into()) {
+            (Some(key), Ok(signature)) => key.verifies(preimage, signature),
+            _ => false,
+        },
         // The empty FIPS 204 context, which is the library's only one: the tag in the preimage separates.
-        Scheme::MlDsa65 => ML_DSA_65.verify_sig(key.as_bytes(), preimage, signature.as_bytes()).is_ok(),
+        Scheme::MlDsa65 => ML_DSA_65.verify_sig(key.as_bytes(), preimage, signature).is_ok(),
     };
     if good { Ok(()) } else { Err(SignatureFault::Refused { scheme }) }
 }
 
-fn verify_dilithium3(key: &PublicKey, preimage: &[u8], signature: &Signature) -> bool {
-    let (Ok(key), Ok(signature)) = (
-        dilithium3::PublicKey::from_bytes(key.as_bytes()),
-        dilithium3::DetachedSignature::from_bytes(signature.as_bytes()),
-    ) else {
-        return false;
-    };
-    dilithium3::verify_detached_signature(&signature, preimage, &key).is_ok()
+/// The signature's bytes, when it has the scheme's length.
+pub(crate) fn check_length(scheme: Scheme, signature: &Signature) -> Result<&[u8], SignatureFault> {
+    let bytes = signature.as_bytes();
+    let (got, expected) = (bytes.len(), scheme.signature_bytes());
+    if got == expected { Ok(bytes) } else { Err(SignatureFault::Length { scheme, got, expected }) }
+}
+
+/// A `dilithium3` key, ready to check with; `None` when its bytes are not as many.
+pub(crate) fn expanded(key: &PublicKey) -> Option<Arc<ExpandedKey>> {
+    key.as_bytes().try_into().ok().map(ExpandedKey::new)
 }

@@ -8,7 +8,8 @@ use cairn_types::{
 };
 use thiserror::Error;
 
-use crate::signature::{SignatureFault, verify};
+use crate::expanded::ExpandedKeys;
+use crate::signature::SignatureFault;
 
 /// Why a transaction's signatures were refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub fn verify_transaction(
     if bytes != expected {
         return Err(TransactionFault::Bytes { got: bytes, expected });
     }
-    verify_signatures(&signed, &keys)?;
+    verify_signatures(&signed, &keys, &ExpandedKeys::of_senders())?;
     Ok(authenticated(signed, bytes, keys))
 }
 
@@ -90,13 +91,18 @@ pub(crate) fn check_structure(
 pub(crate) fn verify_signatures(
     signed: &SignedTransaction,
     keys: &[PublicKey],
+    known: &ExpandedKeys,
 ) -> Result<(), TransactionFault> {
     let preimage = signed.preimage();
     for (position, (key, signature)) in keys.iter().zip(&signed.signatures).enumerate() {
-        verify(key, &preimage, signature).map_err(|fault| TransactionFault::Signature { position, fault })?;
+        known
+            .verify(key, &preimage, signature)
+            .map_err(|fault| TransactionFault::Signature { position, fault })?;
     }
     match (evidence_of(signed), keys.last()) {
-        (Some(evidence), Some(accused)) => verify_evidence(evidence, signed.transaction.chain, accused),
+        (Some(evidence), Some(accused)) => {
+            verify_evidence(evidence, signed.transaction.chain, accused, known)
+        }
         _ => Ok(()),
     }
 }
@@ -108,9 +114,15 @@ fn evidence_of(signed: &SignedTransaction) -> Option<&Evidence> {
     }
 }
 
-fn verify_evidence(evidence: &Evidence, chain: ChainId, accused: &PublicKey) -> Result<(), TransactionFault> {
+fn verify_evidence(
+    evidence: &Evidence,
+    chain: ChainId,
+    accused: &PublicKey,
+    known: &ExpandedKeys,
+) -> Result<(), TransactionFault> {
     for (position, (preimage, signature)) in evidence.signed(chain).iter().enumerate() {
-        verify(accused, preimage, signature)
+        known
+            .verify(accused, preimage, signature)
             .map_err(|fault| TransactionFault::Evidence { position, fault })?;
     }
     Ok(())

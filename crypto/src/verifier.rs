@@ -8,15 +8,17 @@ use cairn_types::message::{Ballot, Carried};
 use cairn_types::shortcut::{self, Step};
 use cairn_types::signing::Tag;
 use cairn_types::{
-    AuthenticatedTx, BlockCert, BlockId, ChainId, CommitCert, CommitVote, Epoch, EpochProof, Hash, Message,
-    Proposal, PublicKey, Signature, SignedTransaction, Timeout, TimeoutCert, TxFault, ValidatorIndex,
-    ValidatorSet, Verified, View, Vote, encode,
+    AuthenticatedTx, BlockCert, BlockId, ChainId, CommitCert, CommitVote, Epoch, EpochProof, Hash, Proposal,
+    PublicKey, Signature, SignedTransaction, Timeout, TimeoutCert, TxFault, ValidatorIndex, ValidatorSet,
+    Verified, View, Vote, encode,
 };
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
+use crate::certificate::{Certificate, VerifiedCertificate};
+use crate::expanded::ExpandedKeys;
 use crate::fault::{CertKind, MessageFault};
-use crate::signature::{PARALLEL_MIN, SignatureFault, verify};
+use crate::signature::{PARALLEL_MIN, SignatureFault};
 use crate::simulated::{missing_bytes, verify_simulated};
 use crate::transaction::{TransactionFault, authenticated, check_structure, verify_signatures};
 use crate::verdicts::{Verdicts, bytes_name, signature_name, transaction_name};
@@ -40,6 +42,8 @@ pub struct Verifier {
     signatures: Verdicts,
     certificates: Verdicts,
     transactions: Verdicts,
+    validators: ExpandedKeys,
+    senders: ExpandedKeys,
     sets: Mutex<Vec<(ValidatorSet, Hash)>>,
 }
 
@@ -50,56 +54,6 @@ enum Signatures {
     Real,
     /// The stand-ins of [`crate::sign_simulated`]: cheaper to check than to remember.
     Simulated,
-}
-
-/// Any certificate that a message may carry.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Certificate {
-    /// The certificate of a block, by votes, by commit votes or implicit.
-    Block(BlockCert),
-    /// A timeout certificate.
-    Timeout(Arc<TimeoutCert>),
-    /// A commit certificate sent as proof that its block is final.
-    Commit(Arc<CommitCert>),
-}
-
-/// A [`Certificate`] whose signatures were checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the variants are those of `Certificate`")]
-pub enum VerifiedCertificate {
-    Block(Verified<BlockCert>),
-    Timeout(Verified<Arc<TimeoutCert>>),
-    Commit(Verified<Arc<CommitCert>>),
-}
-
-impl Certificate {
-    /// Every certificate that `message` carries inline, the inner before the outer. They are verified and
-    /// fed on their own, also when the rest of the message is bad.
-    pub fn of(message: &Message) -> Vec<Self> {
-        let mut found = Vec::new();
-        match message {
-            Message::Proposal(proposal) => {
-                found.extend(proposal.justify.inline().cloned().map(Self::Block));
-                push_timeout(&mut found, proposal.tc.as_ref().and_then(Carried::inline));
-            }
-            Message::Timeout(timeout) => {
-                found.extend(timeout.high_qc.inline().cloned().map(Self::Block));
-                push_timeout(&mut found, timeout.tc.as_ref().and_then(Carried::inline));
-            }
-            Message::Certificate(certificate) => found.push(Self::Block(certificate.clone())),
-            Message::TimeoutCert(certificate) => push_timeout(&mut found, Some(certificate)),
-            Message::CommitCert(certificate) => found.push(Self::Commit(Arc::clone(certificate))),
-            Message::Vote(_) | Message::CommitVote(_) | Message::Status(_) | Message::EpochProof(_) => {}
-        }
-        found
-    }
-}
-
-fn push_timeout(found: &mut Vec<Certificate>, certificate: Option<&Arc<TimeoutCert>>) {
-    if let Some(certificate) = certificate {
-        found.push(Certificate::Block(certificate.high_qc.clone()));
-        found.push(Certificate::Timeout(Arc::clone(certificate)));
-    }
 }
 
 /// One signature of a certificate and the bytes it should be over.
@@ -118,6 +72,8 @@ impl Verifier {
             signatures: Verdicts::new(SIGNATURES_REMEMBERED),
             certificates: Verdicts::new(CERTIFICATES_REMEMBERED),
             transactions: Verdicts::new(TRANSACTIONS_REMEMBERED),
+            validators: ExpandedKeys::of_validators(),
+            senders: ExpandedKeys::of_senders(),
             sets: Mutex::new(Vec::new()),
         }
     }
@@ -329,7 +285,7 @@ impl Verifier {
         }
         let name = transaction_name(&signed, &keys);
         if !shortcut::is_left_out(Step::Verification) && !self.transactions.holds(&name) {
-            verify_signatures(&signed, &keys)?;
+            verify_signatures(&signed, &keys, &self.senders)?;
             self.transactions.remember(name);
         }
         Ok(authenticated(signed, bytes, keys))
@@ -512,7 +468,7 @@ impl Verifier {
         if self.signatures.holds(&name) {
             return Ok(());
         }
-        verify(key, preimage, signature)?;
+        self.validators.verify(key, preimage, signature)?;
         self.signatures.remember(name);
         Ok(())
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::key_pair::KeyPair;
+use cairn_types::Message;
 use cairn_types::certificate::{First, Second, TimeoutEntry};
 use cairn_types::message::CertReference;
 use cairn_types::node_record::{NODE_RECORD_LIFE_MAX_MS, NodeRecord, SignedNodeRecord};

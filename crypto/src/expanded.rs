@@ -1,0 +1,117 @@
+//! Keys whose expansion is kept.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use cairn_types::validator::VALIDATORS_MAX;
+use cairn_types::{Address, PublicKey, Scheme, Signature};
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use crate::dilithium3::ExpandedKey;
+use crate::signature::{SignatureFault, check_length, expanded, verify};
+
+/// Validators whose expanded keys are kept: all of the largest set.
+const VALIDATORS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(VALIDATORS_MAX).expect("not zero");
+/// Senders of transactions whose expanded keys are kept: 9.5 MB at most.
+const SENDERS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+
+/// Expanded `dilithium3` keys by address, the least recently used out first: with one, a check costs a quarter of a
+/// check without. Only keys that had a good signature get in: a flood of bad ones pushes nothing out.
+pub(crate) struct ExpandedKeys {
+    known: Mutex<LruCache<Address, Arc<ExpandedKey>>>,
+    capacity: NonZeroUsize,
+}
+
+impl ExpandedKeys {
+    /// Keeps the keys of those who sign messages of consensus.
+    pub(crate) fn of_validators() -> Self {
+        Self::new(VALIDATORS_REMEMBERED)
+    }
+
+    /// Keeps the keys of those who sign transactions.
+    pub(crate) fn of_senders() -> Self {
+        Self::new(SENDERS_REMEMBERED)
+    }
+
+    /// Room for `capacity` keys of 37 kB, taken up as they come.
+    fn new(capacity: NonZeroUsize) -> Self {
+        Self { known: Mutex::new(LruCache::unbounded()), capacity }
+    }
+
+    /// As [`verify`], and remembers the key.
+    pub(crate) fn verify(
+        &self,
+        key: &PublicKey,
+        preimage: &[u8],
+        signature: &Signature,
+    ) -> Result<(), SignatureFault> {
+        let scheme = key.scheme();
+        if scheme != Scheme::Dilithium3 {
+            return verify(key, preimage, signature);
+        }
+        let refused = SignatureFault::Refused { scheme };
+        let signature = check_length(scheme, signature)?.try_into().map_err(|_| refused)?;
+        let address = key.address();
+        let known = self.known.lock().get(&address).cloned();
+        let expanded = match &known {
+            Some(known) => Arc::clone(known),
+            None => expanded(key).ok_or(refused)?,
+        };
+        if !expanded.verifies(preimage, signature) {
+            return Err(refused);
+        }
+        if known.is_none() {
+            let mut all = self.known.lock();
+            all.put(address, expanded);
+            if all.len() > self.capacity.get() {
+                all.pop_lru();
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.known.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeyPair;
+
+    #[test]
+    fn a_key_is_kept_once_it_had_a_good_signature_and_the_oldest_goes_first() {
+        let keys: Vec<_> = (0..3).map(|_| KeyPair::generate(Scheme::Dilithium3)).collect();
+        let kept = ExpandedKeys::new(NonZeroUsize::new(2).unwrap());
+        let check = |at: usize, message: &[u8]| {
+            let key: &KeyPair = &keys[at];
+            kept.verify(key.public(), message, &key.sign(b"m")).is_ok()
+        };
+        assert!(!check(0, b"another"));
+        assert_eq!(kept.len(), 0);
+        for at in [0, 1, 0, 2] {
+            assert!(check(at, b"m"));
+            assert!(check(at, b"m") && !check(at, b"another"), "the same verdicts from memory");
+        }
+        let holds = |at: usize| kept.known.lock().contains(&keys[at].address());
+        assert_eq!((holds(0), holds(1), holds(2)), (true, false, true));
+    }
+
+    #[test]
+    fn the_other_scheme_keeps_nothing_and_lengths_are_checked() {
+        let kept = ExpandedKeys::new(NonZeroUsize::MIN);
+        for scheme in Scheme::ALL {
+            let key = KeyPair::generate(scheme);
+            let short = Signature::new(&[0; 31]).unwrap();
+            let fault = SignatureFault::Length { scheme, got: 31, expected: 3_309 };
+            assert_eq!(kept.verify(key.public(), b"m", &short), Err(fault));
+            let refused = Err(SignatureFault::Refused { scheme });
+            assert_eq!(kept.verify(key.public(), b"n", &key.sign(b"m")), refused);
+            assert_eq!(kept.verify(key.public(), b"m", &key.sign(b"m")), Ok(()));
+            assert_eq!(kept.len(), usize::from(scheme == Scheme::Dilithium3 || kept.len() > 0));
+        }
+    }
+}
