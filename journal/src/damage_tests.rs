@@ -1,5 +1,7 @@
 //! A block log of 64 KiB, damaged at every offset in every way: the journal sees it or does not depend on it.
 
+use cairn_types::View;
+
 use super::tests::{History, OWNER};
 use super::*;
 use crate::faulty_files::FaultyDisk;
@@ -95,4 +97,65 @@ fn garbage_behind_the_synced_length_is_never_acted_upon() {
         bytes[at] ^= 0xa5;
         assert_eq!(open_with(&disk, &name, bytes).unwrap(), record, "byte {at}");
     }
+}
+
+/// A segment takes over the file of an older one. Where the device then loses a write, frames of the older one stand
+/// there, whole and often at the same places.
+#[test]
+fn what_an_older_segment_left_in_the_file_is_never_taken_for_the_new_ones() {
+    let (disk, mut record) = (FaultyDisk::new(), SafetyRecord::default());
+    let mut journal = Journal::create_in(Box::new(disk.files()), OWNER).unwrap();
+    journal.log.segment_bytes = 6_000;
+    journal.log.extent_bytes = 2_048;
+    let mut older = std::collections::BTreeMap::new();
+    // Nothing but votes for blocks of one size, so that frames have the same places in every segment.
+    for view in 1..=STEPS as u64 {
+        let body = super::tests::block(view);
+        record.last_voted = Some((View::new(view), body.id()));
+        journal.write(&record, &[], &[body]).unwrap();
+        journal.prune(Height::new(view.saturating_sub(4)));
+        let name = segment_name(journal.log.span().active);
+        older.insert(name.clone(), disk.content(&name).unwrap());
+    }
+    let span = journal.log.span();
+    let (name, length) = (segment_name(span.active), usize::try_from(span.length).unwrap());
+    let now = older.remove(&name).unwrap();
+    assert!(span.active > 4 && length > 3 * SECTOR, "{span:?}");
+    let left = |old: &Vec<u8>| old.get(length..now.len()).is_some_and(|old| old == &now[length..]);
+    assert!(older.values().any(left), "the file goes on with what an older segment held");
+    assert_eq!(open_with(&disk, &name, now.clone()).unwrap(), record);
+    let mut replaced = 0;
+    for old in older.values().filter(|old| old.len() >= length) {
+        // One write is lost: a frame of the older segment stands where one of the same length should.
+        let theirs: std::collections::BTreeMap<_, _> = frames(&old[..length]).into_iter().collect();
+        for (at, end) in frames(&now[..length]) {
+            if theirs.get(&at) == Some(&end) && old[at..end] != now[at..end] {
+                let bytes = [&now[..at], &old[at..end], &now[end..]].concat();
+                let found = open_with(&disk, &name, bytes);
+                assert!(matches!(found, Err(JournalFault::Damaged { .. })), "frame at byte {at}: {found:?}");
+                replaced += usize::from(at > 0);
+            }
+        }
+        // All writes from somewhere on are lost.
+        for at in 0..length {
+            let bytes = [&now[..at], &old[at..]].concat();
+            if bytes[..length] != now[..length] {
+                let found = open_with(&disk, &name, bytes);
+                assert!(matches!(found, Err(JournalFault::Damaged { .. })), "from byte {at}: {found:?}");
+            }
+        }
+    }
+    assert!(replaced > 5, "only {replaced} frames have a counterpart");
+}
+
+/// Where the frames of a segment begin and end, by their lengths alone.
+fn frames(bytes: &[u8]) -> Vec<(usize, usize)> {
+    let mut all = Vec::new();
+    let mut at = 0;
+    while let Some(length) = bytes.get(at + 1..at + 5) {
+        let end = at + 9 + u32::from_le_bytes(length.try_into().unwrap()) as usize;
+        all.push((at, end));
+        at = end;
+    }
+    all
 }

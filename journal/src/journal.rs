@@ -312,7 +312,7 @@ impl Journal {
         }
         self.write_record(record.clone())?;
         self.named = named;
-        self.log.remove_retired(self.files.as_mut());
+        self.log.free_retired(self.files.as_mut());
         Ok(())
     }
 

@@ -6,8 +6,9 @@
 //! frame   = u8 kind ‖ u32 length ‖ u32 CRC-32 of (segment number ‖ offset ‖ kind ‖ length ‖ payload) ‖ payload
 //! ```
 //! The checksum covers the frame's place, so a whole frame in the wrong place is damage too. The record
-//! says where the last segment ends, each segment's header where the one before it ended; the file goes on
-//! with zeros, so that most appends overwrite and their sync has no file length to make durable.
+//! says where the last segment ends, each segment's header where the one before it ended. The file goes on, so that
+//! most appends overwrite and their sync has no file length to make durable: with what an older segment held, whose
+//! file the new one took over, or with zeros where there was none to take.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use cairn_types::certificate::digest_of_bytes;
-use cairn_types::{Block, BlockId, Hash, Height, decode, encode};
+use cairn_types::{Block, BlockId, Hash, Height, decode};
 
 use crate::fault::JournalFault;
 use crate::files::Files;
@@ -26,6 +27,10 @@ use crate::owner::Owner;
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 /// A segment grows by this much at once, in zeros: some eighty views of a small network.
 pub const EXTENT_BYTES: u64 = 1 << 20;
+/// More than the header of a block takes.
+const HEADER_ROOM: usize = 1 << 10;
+/// Files of older segments kept for new ones.
+const SPARES_MAX: usize = 2;
 /// All segments together, at most. Reached only when blocks are voted for and none is committed for
 /// hundreds of full blocks; further votes are then refused, timeouts are not.
 pub const LOG_BYTES_MAX: u64 = 1 << 30;
@@ -97,7 +102,13 @@ impl Frames {
         self.start.saturating_add(self.bytes.len() as u64)
     }
 
-    fn push(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    /// Adds a frame of what `payload` serialises to, `room` bytes of it or so.
+    fn push(&mut self, kind: Kind, room: usize, payload: &impl BorshSerialize) -> io::Result<()> {
+        let (at, offset) = (self.bytes.len(), self.end());
+        self.bytes.reserve(room.saturating_add(FRAME_HEAD_BYTES));
+        self.bytes.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+        payload.serialize(&mut self.bytes)?;
+        let (head, payload) = self.bytes.split_at_mut(at.saturating_add(FRAME_HEAD_BYTES));
         let length = u32::try_from(payload.len())
             .ok()
             .filter(|_| payload.len() <= FRAME_BYTES_MAX)
@@ -105,12 +116,27 @@ impl Frames {
                 let why = format!("{} bytes for the log; expected at most {FRAME_BYTES_MAX}", payload.len());
                 io::Error::new(io::ErrorKind::InvalidInput, why)
             })?;
-        let crc = checksum(self.segment, self.end(), kind as u8, payload);
-        self.bytes.push(kind as u8);
-        self.bytes.extend_from_slice(&length.to_le_bytes());
-        self.bytes.extend_from_slice(&crc.to_le_bytes());
-        self.bytes.extend_from_slice(payload);
+        let ([l0, l1, l2, l3], crc) =
+            (length.to_le_bytes(), checksum(self.segment, offset, kind as u8, payload));
+        let [c0, c1, c2, c3] = crc.to_le_bytes();
+        if let Some(head) = head.last_chunk_mut::<FRAME_HEAD_BYTES>() {
+            *head = [kind as u8, l0, l1, l2, l3, c0, c1, c2, c3];
+        }
         Ok(())
+    }
+
+    /// Adds a frame of these bytes.
+    fn push_bytes(&mut self, kind: Kind, bytes: &[u8]) -> io::Result<()> {
+        self.push(kind, bytes.len(), &Plain(bytes))
+    }
+}
+
+/// Bytes that serialise to themselves.
+struct Plain<'a>(&'a [u8]);
+
+impl BorshSerialize for Plain<'_> {
+    fn serialize<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(self.0)
     }
 }
 
@@ -118,7 +144,7 @@ impl Frames {
 pub(crate) fn segment_start(owner: Owner, number: u64, previous_bytes: u64) -> io::Result<Vec<u8>> {
     let mut frames = Frames { segment: number, start: 0, bytes: Vec::new() };
     let header = SegmentHeader { version: SEGMENT_VERSION, owner, number, previous_bytes };
-    frames.push(Kind::Header, &encode(&header))?;
+    frames.push(Kind::Header, 0, &header)?;
     Ok(frames.bytes)
 }
 
@@ -155,13 +181,23 @@ struct Segment {
     bodies: BTreeMap<BlockId, Height>,
 }
 
+/// A segment that is no longer needed, whose file still is there.
+#[derive(Debug)]
+struct Spare {
+    number: u64,
+    /// Length of the file.
+    allocated: u64,
+}
+
 /// The open log: where it ends and which bodies it holds.
 #[derive(Debug)]
 pub(crate) struct BlockLog {
     owner: Owner,
     segments: VecDeque<Segment>,
-    /// Segments no longer needed; their files go once a record without them is synced.
-    retired: Vec<u64>,
+    /// Segments no longer needed; their files are free once a record without them is synced.
+    retired: Vec<Spare>,
+    /// Files that no record names, for new segments.
+    spares: Vec<Spare>,
     /// Length from which a segment is closed.
     pub(crate) segment_bytes: u64,
     /// What a segment grows by.
@@ -190,6 +226,7 @@ impl BlockLog {
                 bodies: BTreeMap::new(),
             }]),
             retired: Vec::new(),
+            spares: Vec::new(),
             segment_bytes: SEGMENT_BYTES,
             extent_bytes: EXTENT_BYTES,
             log_bytes_max: LOG_BYTES_MAX,
@@ -277,11 +314,13 @@ impl BlockLog {
             let used_up = || io::Error::other("segment numbers are used up");
             let segment = active.checked_add(1).ok_or_else(used_up)?;
             frames = Frames { segment, start: 0, bytes: segment_start(self.owner, segment, length)? };
-            named.iter().try_for_each(|(_, bytes)| frames.push(Kind::Certificate, bytes))?;
+            named.iter().try_for_each(|(_, bytes)| frames.push_bytes(Kind::Certificate, bytes))?;
         } else {
-            fresh.iter().try_for_each(|bytes| frames.push(Kind::Certificate, bytes))?;
+            fresh.iter().try_for_each(|bytes| frames.push_bytes(Kind::Certificate, bytes))?;
         }
-        bodies.iter().try_for_each(|body| frames.push(Kind::Body, &encode(body.as_ref())))?;
+        for body in bodies {
+            frames.push(Kind::Body, body.transactions_bytes().saturating_add(HEADER_ROOM), body.as_ref())?;
+        }
         Ok(frames)
     }
 
@@ -294,10 +333,11 @@ impl BlockLog {
     ) -> io::Result<()> {
         let name = segment_name(frames.segment);
         let opens = frames.start == 0;
-        if opens {
-            files.create(&name)?;
-        }
-        let allocated = if opens { 0 } else { self.segments.back().map_or(0, |active| active.allocated) };
+        let allocated = if opens {
+            self.open_segment(files, &name)?
+        } else {
+            self.segments.back().map_or(0, |active| active.allocated)
+        };
         let grown = frames.end().saturating_add(self.extent_bytes);
         if frames.end() > allocated {
             let zeros = usize::try_from(self.extent_bytes).unwrap_or(0);
@@ -321,23 +361,40 @@ impl BlockLog {
         Ok(())
     }
 
+    /// Makes the file of a new segment, which is its own once it and the directory are synced: before that no record
+    /// names it. Gives its length.
+    fn open_segment(&mut self, files: &mut dyn Files, name: &str) -> io::Result<u64> {
+        match self.spares.pop() {
+            Some(spare) => {
+                files.rename(&segment_name(spare.number), name)?;
+                Ok(spare.allocated)
+            }
+            None => {
+                files.create(name)?;
+                Ok(0)
+            }
+        }
+    }
+
     /// Lets go of the oldest segments whose bodies are all at or below `committed`.
     pub(crate) fn prune(&mut self, committed: Height) {
         while self.segments.len() > 1
             && let Some(oldest) = self.segments.front()
             && oldest.bodies.values().all(|height| *height <= committed)
         {
-            self.retired.push(oldest.number);
+            self.retired.push(Spare { number: oldest.number, allocated: oldest.allocated });
             self.segments.pop_front();
         }
     }
 
-    /// Removes the files of retired segments. Only after a record that no longer names them is synced.
-    /// One that cannot be removed is removed on the next opening.
-    pub(crate) fn remove_retired(&mut self, files: &mut dyn Files) {
-        for number in self.retired.drain(..) {
-            if let Err(error) = files.remove(&segment_name(number)) {
-                tracing::warn!(number, %error, "an old segment of the block log was not removed");
+    /// Keeps the files of retired segments for new ones, or removes them where enough are kept. Only after a record that
+    /// no longer names them is synced. One that cannot be removed is removed on the next opening, as are those kept.
+    pub(crate) fn free_retired(&mut self, files: &mut dyn Files) {
+        for spare in self.retired.drain(..) {
+            if self.spares.len() < SPARES_MAX {
+                self.spares.push(spare);
+            } else if let Err(error) = files.remove(&segment_name(spare.number)) {
+                tracing::warn!(spare.number, %error, "an old segment of the block log was not removed");
             }
         }
     }

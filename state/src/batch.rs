@@ -32,6 +32,16 @@ impl Batch {
         self.entries.push(Entry { table, key, value });
     }
 
+    /// Sets `key` to what `write` appends, about `room` bytes.
+    pub fn put_written(&mut self, table: Table, key: &[u8], room: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let key = self.keep(key);
+        self.bytes.reserve(room);
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let value = Some(start..self.bytes.len());
+        self.entries.push(Entry { table, key, value });
+    }
+
     /// Removes `key`.
     pub fn delete(&mut self, table: Table, key: &[u8]) {
         let key = self.keep(key);

@@ -294,7 +294,10 @@ pub(crate) fn put_block(batch: &mut Batch, overlay: &Overlay) {
     let height = number(head.header.height.get());
     batch.put(Table::Headers, &height, &encode(head.header.as_ref()));
     batch.put(Table::Blocks, head.id.as_bytes(), &height);
-    batch.put(Table::Bodies, &height, &overlay.block.encode_transactions());
+    let block = &overlay.block;
+    batch.put_written(Table::Bodies, &height, block.transactions_bytes(), |bytes| {
+        block.append_transactions(bytes)
+    });
     for id in &overlay.transactions {
         if let Some(location) = overlay.effects.locations.get(id) {
             batch.put(Table::Transactions, id.as_bytes(), &encode(location));

@@ -125,10 +125,16 @@ impl Block {
     /// The canonical bytes of the list of transactions, as after the header.
     pub fn encode_transactions(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.transactions_bytes());
-        match self.serialize_transactions(&mut bytes) {
-            Ok(()) => bytes,
-            // Only for more transactions than a u32 counts, which no block holds.
-            Err(_) => Vec::new(),
+        self.append_transactions(&mut bytes);
+        bytes
+    }
+
+    /// [`Block::encode_transactions`] at the end of `bytes`.
+    pub fn append_transactions(&self, bytes: &mut Vec<u8>) {
+        let start = bytes.len();
+        // Fails only for more transactions than a u32 counts, which no block holds.
+        if self.serialize_transactions(bytes).is_err() {
+            bytes.truncate(start);
         }
     }
 
