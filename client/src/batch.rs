@@ -2,9 +2,8 @@
 
 use cairn_receipt::AnchorReceipt;
 use cairn_types::receipt::{BatchPath, Bundle, BundledLeaf, Receipt, Subject};
-use cairn_types::tree::{BatchTree, batch_leaf};
+use cairn_types::tree::{BatchTree, batch_leaves};
 use cairn_types::{Hash, Proof, ProofKind, TreeKind};
-use rayon::prelude::*;
 
 use crate::fault::ClientFault;
 
@@ -12,8 +11,6 @@ use crate::fault::ClientFault;
 pub const SALT_BYTES: usize = 16;
 /// A leaf's salt.
 pub type Salt = [u8; SALT_BYTES];
-/// From so many items on, leaves are hashed on all cores.
-const PARALLEL_ITEMS_MIN: usize = 4_096;
 
 /// One thing to anchor.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,12 +63,12 @@ impl Batch {
         if !salts.is_empty() && salts.len() != items.len() {
             return Err(ClientFault::SaltCount { got: salts.len(), items: items.len() });
         }
-        let salt = |index: usize| salts.get(index).map_or(&[][..], |salt| salt);
-        let leaf = |(index, item): (usize, &Item)| batch_leaf(kind, salt(index), &item.digest);
-        let leaves: Vec<Hash> = if items.len() >= PARALLEL_ITEMS_MIN {
-            items.par_iter().enumerate().map(leaf).collect()
+        let leaves = if salts.is_empty() {
+            let rows: Vec<[u8; 32]> = items.iter().map(|item| item.digest.0).collect();
+            batch_leaves(kind, &rows)
         } else {
-            items.iter().enumerate().map(leaf).collect()
+            let rows: Vec<_> = salts.iter().zip(&items).map(|(salt, item)| row(salt, &item.digest)).collect();
+            batch_leaves(kind, &rows)
         };
         let tree = BatchTree::new(kind, leaves).ok_or(ClientFault::EmptyBatch)?;
         Ok(Self { items, salts, tree })
@@ -153,10 +150,19 @@ impl Batch {
     }
 }
 
+/// What is hashed into a leaf.
+fn row(salt: &Salt, digest: &Hash) -> [u8; SALT_BYTES + 32] {
+    let mut row = [0; SALT_BYTES + 32];
+    let (first, rest) = row.split_at_mut(SALT_BYTES);
+    first.copy_from_slice(salt);
+    rest.copy_from_slice(digest.as_bytes());
+    row
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairn_types::tree::verify_batch_path;
+    use cairn_types::tree::{batch_leaf, verify_batch_path};
 
     fn items(count: u8) -> Vec<Item> {
         (0..count).map(|at| Item { digest: Hash([at; 32]), algorithm: "blake3".into() }).collect()
@@ -196,7 +202,7 @@ mod tests {
 
     #[test]
     fn large_batches_hash_the_same_on_all_cores() {
-        let many: Vec<Item> = (0..PARALLEL_ITEMS_MIN as u32 + 1)
+        let many: Vec<Item> = (0..5_000u32)
             .map(|at| Item {
                 digest: Hash(*blake3::hash(&at.to_le_bytes()).as_bytes()),
                 algorithm: String::new(),

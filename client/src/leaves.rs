@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 use cairn_receipt::AnchorReceipt;
 use cairn_types::log::TreeHash;
 use cairn_types::receipt::{BatchPath, Receipt, Subject};
-use cairn_types::tree::{BatchTree, batch_leaf, bind_leaf_count, level_above, path, root};
+use cairn_types::tree::{BatchTree, batch_leaves, bind_leaf_count, level_above, path, root};
 use cairn_types::{Hash, Proof, ProofKind, TreeKind};
-use rayon::prelude::*;
 
 use crate::batch::{SALT_BYTES, Salting};
 use crate::fault::{ClientFault, io_fault};
@@ -210,11 +209,11 @@ impl LeafFile {
 
     /// The leaf hashes of stored leaves.
     fn hashes(&self, stored: &[u8]) -> Vec<Hash> {
-        let one = |leaf: &[u8]| {
-            let (salt, digest) = leaf.split_at(leaf.len().saturating_sub(DIGEST_BYTES));
-            batch_leaf(self.kind, salt, &Hash(digest.try_into().unwrap_or_default()))
-        };
-        stored.par_chunks_exact(Self::width_of(self.salted)).with_min_len(256).map(one).collect()
+        if self.salted {
+            batch_leaves(self.kind, stored.as_chunks::<{ SALT_BYTES + DIGEST_BYTES }>().0)
+        } else {
+            batch_leaves(self.kind, stored.as_chunks::<DIGEST_BYTES>().0)
+        }
     }
 
     /// Number of leaves.
@@ -301,7 +300,7 @@ fn read_exactly(file: &mut File, bytes: u64, path: &Path) -> Result<Vec<u8>, Cli
 mod tests {
     use super::*;
     use crate::batch::{Batch, Item};
-    use cairn_types::tree::verify_batch_path;
+    use cairn_types::tree::{batch_leaf, verify_batch_path};
 
     fn digest(index: u64) -> Hash {
         Hash(*blake3::hash(&index.to_le_bytes()).as_bytes())

@@ -22,7 +22,7 @@ fn an_empty_file_gives_the_defaults() {
     let loaded = load("", &[], &[]).unwrap();
     assert_eq!(loaded.config.rpc.listen, "127.0.0.1:26657".parse().unwrap());
     assert_eq!(loaded.config.rpc.metrics_listen, Some("127.0.0.1:26660".parse().unwrap()));
-    assert_eq!(loaded.config.state.cache_mib, 32);
+    assert_eq!(loaded.config.state.cache_mib, 16);
     assert_eq!(loaded.config.log.format, LogFormat::Pretty);
     assert!(loaded.config.keys.validator.as_ref().unwrap().ends_with("keys/validator.json"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);

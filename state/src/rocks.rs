@@ -18,7 +18,7 @@ use crate::warm::{Found, Warm};
 
 /// One cache for the blocks, indexes and filters of all tables, MiB: what is read again and again are identities and keys, which
 /// are kept beside it, and the newest rows.
-pub const BLOCK_CACHE_MIB: usize = 32;
+pub const BLOCK_CACHE_MIB: usize = 16;
 /// All memtables together; above it the largest is flushed.
 const MEMTABLES_BYTES: usize = 32 << 20;
 /// What a memtable grows by. RocksDB's own choice, a megabyte, is taken of the sum above by each table that has one row.

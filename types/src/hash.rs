@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
+#[path = "hash_lanes.rs"]
+mod lanes;
 #[path = "hash_short.rs"]
 mod short;
 
@@ -139,6 +141,13 @@ impl Context {
         short::hash_pairs(self.short_key(), below, above);
     }
 
+    /// `H[context]` of each of `rows`, into `out`; both end with the shorter one. Several at once where the processor
+    /// can.
+    pub fn hash_rows<const N: usize>(self, rows: &[[u8; N]], out: &mut [Hash]) {
+        const { assert!(N <= short::BLOCK_BYTES, "a row fits into one block") };
+        lanes::hash_rows(self.short_key(), rows, out);
+    }
+
     /// `H[context]` of the concatenation of `parts`. Callers keep the split unambiguous: every part but
     /// the last has a fixed length.
     pub fn hash_parts(self, parts: &[&[u8]]) -> Hash {
@@ -193,6 +202,28 @@ mod tests {
             let expected = blake3::derive_key(Context::BatchLeaf.string(), &bytes[..length]);
             assert_eq!(Context::BatchLeaf.hash(&bytes[..length]).0, expected, "{length} bytes");
         }
+    }
+
+    #[test]
+    fn rows_hashed_together_are_what_each_gives_alone() {
+        fn check<const N: usize>() {
+            let rows: Vec<[u8; N]> =
+                (0..83u8).map(|at| std::array::from_fn(|byte| at.wrapping_mul(31) ^ byte as u8)).collect();
+            for count in [0, 1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 83] {
+                let mut out = vec![Hash::default(); count];
+                Context::BatchLeaf.hash_rows(&rows[..count], &mut out);
+                let expected =
+                    rows[..count].iter().map(|row| blake3::derive_key(Context::BatchLeaf.string(), row));
+                assert_eq!(out, expected.map(Hash).collect::<Vec<_>>(), "{count} rows of {N} bytes");
+            }
+        }
+        check::<0>();
+        check::<1>();
+        check::<31>();
+        check::<32>();
+        check::<48>();
+        check::<63>();
+        check::<64>();
     }
 
     #[test]

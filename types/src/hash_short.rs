@@ -13,7 +13,7 @@ use blake3::platform::Platform;
 use super::Hash;
 
 /// Bytes of a block.
-const BLOCK_BYTES: usize = 64;
+pub(super) const BLOCK_BYTES: usize = 64;
 /// Blocks given to the processor at once: the most lanes that any of today's have.
 const LANES: usize = 16;
 /// The flags of the BLAKE3 paper, section 2.2: derive-key material, first and last block of a chunk, root.
@@ -21,6 +21,8 @@ const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
 const CHUNK_START: u8 = 1 << 0;
 const CHUNK_END: u8 = 1 << 1;
 const ROOT: u8 = 1 << 3;
+/// All of them: of the only block of a message.
+pub(super) const ONLY_BLOCK: u32 = (DERIVE_KEY_MATERIAL | CHUNK_START | CHUNK_END | ROOT) as u32;
 
 /// A context's key as the compression function takes it.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,10 @@ pub(super) struct Key([u32; 8]);
 impl Key {
     pub(super) fn new(key: &ContextKey) -> Self {
         Self(blake3::platform::words_from_le_bytes_32(key))
+    }
+
+    pub(super) const fn words(&self) -> &[u32; 8] {
+        &self.0
     }
 }
 

@@ -42,6 +42,20 @@ impl TreeHash {
         }
     }
 
+    /// The leaf hash of each of `rows`, into `out`, which has as many places.
+    pub fn leaves<const N: usize>(self, rows: &[[u8; N]], out: &mut [Hash]) {
+        let context = match self {
+            Self::Batch => Context::BatchLeaf,
+            Self::Anchors => Context::AnchorLeaf,
+            Self::History => Context::HistoryLeaf,
+            Self::Transactions => Context::TxLeaf,
+            Self::BatchSha256 | Self::AnchorsSha256 => {
+                return rows.iter().zip(out).for_each(|(row, out)| *out = self.leaf(row));
+            }
+        };
+        context.hash_rows(rows, out);
+    }
+
     /// The hash of an inner node.
     pub fn node(self, left: &Hash, right: &Hash) -> Hash {
         let Some(context) = self.node_context() else {

@@ -249,6 +249,19 @@ pub fn batch_leaf(kind: TreeKind, salt: &[u8], item: &Hash) -> Hash {
     hash.leaf(&data)
 }
 
+/// The leaf hashes of batch items, each `salt ‖ item`: 48 bytes with salts, 32 without (see [`batch_leaf`]).
+pub fn batch_leaves<const N: usize>(kind: TreeKind, rows: &[[u8; N]]) -> Vec<Hash> {
+    let hash = TreeHash::of_batch(kind);
+    let mut leaves = vec![Hash::default(); rows.len()];
+    if rows.len() >= PARALLEL_LEAVES_MIN {
+        let pieces = leaves.par_chunks_mut(PIECE_NODES).zip(rows.par_chunks(PIECE_NODES));
+        pieces.for_each(|(leaves, rows)| hash.leaves(rows, leaves));
+    } else {
+        hash.leaves(rows, &mut leaves);
+    }
+    leaves
+}
+
 /// Binds the leaf count to the top of a batch tree: the root that is anchored.
 pub fn bind_leaf_count(kind: TreeKind, leaves: u64, top: &Hash) -> Hash {
     match kind {
