@@ -18,7 +18,7 @@ const SENDERS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero
 
 /// Expanded `dilithium3` keys by address, the least recently used out first: with one, a check takes 12 µs and not 90.
 /// Only keys that had a good signature get in: a flood of bad ones pushes nothing out.
-pub(crate) struct ExpandedKeys {
+pub struct ExpandedKeys {
     known: Mutex<LruCache<Address, Arc<ExpandedKey>>>,
     capacity: NonZeroUsize,
 }
@@ -30,7 +30,7 @@ impl ExpandedKeys {
     }
 
     /// Keeps the keys of those who sign transactions.
-    pub(crate) fn of_senders() -> Self {
+    pub fn of_senders() -> Self {
         Self::new(SENDERS_REMEMBERED)
     }
 
@@ -40,7 +40,10 @@ impl ExpandedKeys {
     }
 
     /// As [`verify`], and remembers the key.
-    pub(crate) fn verify(
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn verify(
         &self,
         key: &PublicKey,
         preimage: &[u8],

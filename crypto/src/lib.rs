@@ -25,6 +25,7 @@ mod verdicts;
 mod verifier;
 
 pub use certificate::{Certificate, VerifiedCertificate};
+pub use expanded::ExpandedKeys;
 pub use fault::{CertKind, MessageFault};
 pub use key_pair::{KeyFault, KeyPair};
 pub use keystore::{EmptyPassphrase, Keystore, KeystoreFault, Passphrase};
