@@ -2,7 +2,7 @@
 
 use cairn_receipt::AnchorReceipt;
 use cairn_types::receipt::{BatchPath, Bundle, BundledLeaf, Receipt, Subject};
-use cairn_types::tree::{BatchTree, batch_leaves};
+use cairn_types::tree::{BatchTree, batch_leaves, salted_row};
 use cairn_types::{Hash, Proof, ProofKind, TreeKind};
 
 use crate::fault::ClientFault;
@@ -67,7 +67,8 @@ impl Batch {
             let rows: Vec<[u8; 32]> = items.iter().map(|item| item.digest.0).collect();
             batch_leaves(kind, &rows)
         } else {
-            let rows: Vec<_> = salts.iter().zip(&items).map(|(salt, item)| row(salt, &item.digest)).collect();
+            let rows: Vec<_> =
+                salts.iter().zip(&items).map(|(salt, item)| salted_row(salt, &item.digest)).collect();
             batch_leaves(kind, &rows)
         };
         let tree = BatchTree::new(kind, leaves).ok_or(ClientFault::EmptyBatch)?;
@@ -148,15 +149,6 @@ impl Batch {
         let path = self.tree.multiproof(indexes).ok_or(ClientFault::EmptyBatch)?;
         Ok(cairn_receipt::bundle_of_batch(core, leaves, path)?)
     }
-}
-
-/// What is hashed into a leaf.
-fn row(salt: &Salt, digest: &Hash) -> [u8; SALT_BYTES + 32] {
-    let mut row = [0; SALT_BYTES + 32];
-    let (first, rest) = row.split_at_mut(SALT_BYTES);
-    first.copy_from_slice(salt);
-    rest.copy_from_slice(digest.as_bytes());
-    row
 }
 
 #[cfg(test)]

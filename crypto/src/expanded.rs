@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_other_scheme_keeps_nothing_and_lengths_are_checked() {
-        let kept = ExpandedKeys::new(NonZeroUsize::MIN);
+        let kept = ExpandedKeys::new(NonZeroUsize::new(4).unwrap());
         for scheme in Scheme::ALL {
             let key = KeyPair::generate(scheme);
             let short = Signature::new(&[0; 31]).unwrap();
@@ -114,7 +114,7 @@ mod tests {
             let refused = Err(SignatureFault::Refused { scheme });
             assert_eq!(kept.verify(key.public(), b"n", &key.sign(b"m")), refused);
             assert_eq!(kept.verify(key.public(), b"m", &key.sign(b"m")), Ok(()));
-            assert_eq!(kept.len(), usize::from(scheme == Scheme::Dilithium3 || kept.len() > 0));
         }
+        assert_eq!(kept.len(), 1, "one key of each scheme was good");
     }
 }

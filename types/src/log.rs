@@ -33,27 +33,29 @@ impl TreeHash {
 
     /// The leaf hash of `data`.
     pub fn leaf(self, data: &[u8]) -> Hash {
-        match self {
-            Self::Batch => Context::BatchLeaf.hash(data),
-            Self::Anchors => Context::AnchorLeaf.hash(data),
-            Self::History => Context::HistoryLeaf.hash(data),
-            Self::Transactions => Context::TxLeaf.hash(data),
-            Self::BatchSha256 | Self::AnchorsSha256 => sha256(&[&[0x00], data]),
+        match self.leaf_context() {
+            Some(context) => context.hash(data),
+            None => sha256(&[&[0x00], data]),
         }
     }
 
     /// The leaf hash of each of `rows`, into `out`, which has as many places.
     pub fn leaves<const N: usize>(self, rows: &[[u8; N]], out: &mut [Hash]) {
-        let context = match self {
-            Self::Batch => Context::BatchLeaf,
-            Self::Anchors => Context::AnchorLeaf,
-            Self::History => Context::HistoryLeaf,
-            Self::Transactions => Context::TxLeaf,
-            Self::BatchSha256 | Self::AnchorsSha256 => {
-                return rows.iter().zip(out).for_each(|(row, out)| *out = self.leaf(row));
-            }
-        };
-        context.hash_rows(rows, out);
+        match self.leaf_context() {
+            Some(context) => context.hash_rows(rows, out),
+            None => rows.iter().zip(out).for_each(|(row, out)| *out = self.leaf(row)),
+        }
+    }
+
+    /// The context of leaves; `None` under SHA-256.
+    const fn leaf_context(self) -> Option<Context> {
+        match self {
+            Self::Batch => Some(Context::BatchLeaf),
+            Self::Anchors => Some(Context::AnchorLeaf),
+            Self::History => Some(Context::HistoryLeaf),
+            Self::Transactions => Some(Context::TxLeaf),
+            Self::BatchSha256 | Self::AnchorsSha256 => None,
+        }
     }
 
     /// The hash of an inner node.

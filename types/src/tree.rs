@@ -239,17 +239,22 @@ pub(crate) fn largest_power_below(size: u64) -> u64 {
 /// The leaf hash of a batch item: `H[batch-leaf](salt ‖ item)`, or its SHA-256 twin. `salt` has 0 or 16 bytes.
 pub fn batch_leaf(kind: TreeKind, salt: &[u8], item: &Hash) -> Hash {
     let hash = TreeHash::of_batch(kind);
-    let Some(salt) = salt.first_chunk::<16>().filter(|_| salt.len() == 16) else {
-        return hash.leaf(&[salt, item.as_bytes().as_slice()].concat());
-    };
-    let mut data = [0; 48];
-    let (first, rest) = data.split_at_mut(16);
-    first.copy_from_slice(salt);
-    rest.copy_from_slice(item.as_bytes());
-    hash.leaf(&data)
+    match <&[u8; 16]>::try_from(salt) {
+        Ok(salt) => hash.leaf(&salted_row(salt, item)),
+        Err(_) => hash.leaf(&[salt, item.as_bytes().as_slice()].concat()),
+    }
 }
 
-/// The leaf hashes of batch items, each `salt ‖ item`: 48 bytes with salts, 32 without (see [`batch_leaf`]).
+/// `salt ‖ item`: what the leaf of an item with a salt hashes.
+pub fn salted_row(salt: &[u8; 16], item: &Hash) -> [u8; 48] {
+    let mut row = [0; 48];
+    let (first, rest) = row.split_at_mut(16);
+    first.copy_from_slice(salt);
+    rest.copy_from_slice(item.as_bytes());
+    row
+}
+
+/// The leaf hashes of batch items, each a [`salted_row`] of 48 bytes, or the 32 bytes of an item without a salt.
 pub fn batch_leaves<const N: usize>(kind: TreeKind, rows: &[[u8; N]]) -> Vec<Hash> {
     let hash = TreeHash::of_batch(kind);
     let mut leaves = vec![Hash::default(); rows.len()];
