@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use cairn_types::validator::VALIDATORS_MAX;
 use cairn_types::{Address, PublicKey, Scheme, Signature};
-use lru::LruCache;
-use parking_lot::Mutex;
 
 use crate::dilithium3::ExpandedKey;
 use crate::signature::{SignatureFault, check_length, expanded, verify};
+use crate::verdicts::Remembered;
 
 /// Validators whose expanded keys are kept: all of the largest set.
 const VALIDATORS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(VALIDATORS_MAX).expect("not zero");
@@ -18,10 +17,7 @@ const SENDERS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero
 
 /// Expanded `dilithium3` keys by address, the least recently used out first: with one, a check takes 12 µs and not 90.
 /// Only keys that had a good signature get in: a flood of bad ones pushes nothing out.
-pub struct ExpandedKeys {
-    known: Mutex<LruCache<Address, Arc<ExpandedKey>>>,
-    capacity: NonZeroUsize,
-}
+pub struct ExpandedKeys(Remembered<Address, Arc<ExpandedKey>>);
 
 impl ExpandedKeys {
     /// Keeps the keys of those who sign messages of consensus.
@@ -36,7 +32,7 @@ impl ExpandedKeys {
 
     /// Room for `capacity` keys of 37 kB, taken up as they come.
     fn new(capacity: NonZeroUsize) -> Self {
-        Self { known: Mutex::new(LruCache::unbounded()), capacity }
+        Self(Remembered::new(capacity))
     }
 
     /// As [`verify`], and remembers the key.
@@ -56,27 +52,17 @@ impl ExpandedKeys {
         let refused = SignatureFault::Refused { scheme };
         let signature = check_length(scheme, signature)?.try_into().map_err(|_| refused)?;
         let address = key.address();
-        let known = self.known.lock().get(&address).cloned();
-        let expanded = match &known {
-            Some(known) => Arc::clone(known),
-            None => expanded(key).ok_or(refused)?,
+        let (known, expanded) = match self.0.get(&address) {
+            Some(key) => (true, key),
+            None => (false, expanded(key).ok_or(refused)?),
         };
         if !expanded.verifies(preimage, signature) {
             return Err(refused);
         }
-        if known.is_none() {
-            let mut all = self.known.lock();
-            all.put(address, expanded);
-            if all.len() > self.capacity.get() {
-                all.pop_lru();
-            }
+        if !known {
+            self.0.keep(address, expanded);
         }
         Ok(())
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.known.lock().len()
     }
 }
 
@@ -94,12 +80,12 @@ mod tests {
             kept.verify(key.public(), message, &key.sign(b"m")).is_ok()
         };
         assert!(!check(0, b"another"));
-        assert_eq!(kept.len(), 0);
+        assert_eq!(kept.0.len(), 0);
         for at in [0, 1, 0, 2] {
             assert!(check(at, b"m"));
             assert!(check(at, b"m") && !check(at, b"another"), "the same verdicts from memory");
         }
-        let holds = |at: usize| kept.known.lock().contains(&keys[at].address());
+        let holds = |at: usize| kept.0.get(&keys[at].address()).is_some();
         assert_eq!((holds(0), holds(1), holds(2)), (true, false, true));
     }
 
@@ -115,6 +101,6 @@ mod tests {
             assert_eq!(kept.verify(key.public(), b"n", &key.sign(b"m")), refused);
             assert_eq!(kept.verify(key.public(), b"m", &key.sign(b"m")), Ok(()));
         }
-        assert_eq!(kept.len(), 1, "one key of each scheme was good");
+        assert_eq!(kept.0.len(), 1, "one key of each scheme was good");
     }
 }

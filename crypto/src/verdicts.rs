@@ -6,26 +6,29 @@ use cairn_types::{Hash, PublicKey, Signature, SignedTransaction};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// Digests of things that verified, least recently used out first. Only good verdicts are kept: a flood
+/// What was learned from things that verified, least recently used out first. Only what is good is kept: a flood
 /// of bad signatures pushes nothing out.
-pub(crate) struct Verdicts {
-    good: Mutex<LruCache<Hash, ()>>,
+pub(crate) struct Remembered<K, V> {
+    good: Mutex<LruCache<K, V>>,
     capacity: NonZeroUsize,
 }
 
-impl Verdicts {
+/// Digests of things that verified.
+pub(crate) type Verdicts = Remembered<Hash, ()>;
+
+impl<K: std::hash::Hash + Eq, V: Clone> Remembered<K, V> {
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
         // The cache would allocate for its whole capacity at once; a verifier of one receipt needs little.
         Self { good: Mutex::new(LruCache::unbounded()), capacity }
     }
 
-    pub(crate) fn holds(&self, name: &Hash) -> bool {
-        self.good.lock().get(name).is_some()
+    pub(crate) fn get(&self, name: &K) -> Option<V> {
+        self.good.lock().get(name).cloned()
     }
 
-    pub(crate) fn remember(&self, name: Hash) {
+    pub(crate) fn keep(&self, name: K, what: V) {
         let mut good = self.good.lock();
-        good.put(name, ());
+        good.put(name, what);
         if good.len() > self.capacity.get() {
             good.pop_lru();
         }
@@ -34,6 +37,16 @@ impl Verdicts {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.good.lock().len()
+    }
+}
+
+impl Verdicts {
+    pub(crate) fn holds(&self, name: &Hash) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub(crate) fn remember(&self, name: Hash) {
+        self.keep(name, ());
     }
 }
 
