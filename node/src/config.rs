@@ -19,8 +19,8 @@ pub(crate) use suggest::did_you_mean;
 
 use layers::Raw;
 
-/// Smallest block cache: below this RocksDB thrashes on index blocks alone.
-const CACHE_MIB_MIN: u64 = 8;
+/// Smallest block cache: with less, RocksDB reads its index blocks from files all the time.
+const CACHE_MIB_MIN: u64 = 4;
 /// Largest block cache: a larger number is a typing error on the machines this runs on.
 const CACHE_MIB_MAX: u64 = 1 << 20;
 /// Addresses in one list of the `[p2p]` section; a node record carries 8, a bootstrap list needs no more than this.

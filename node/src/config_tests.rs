@@ -22,7 +22,7 @@ fn an_empty_file_gives_the_defaults() {
     let loaded = load("", &[], &[]).unwrap();
     assert_eq!(loaded.config.rpc.listen, "127.0.0.1:26657".parse().unwrap());
     assert_eq!(loaded.config.rpc.metrics_listen, Some("127.0.0.1:26660".parse().unwrap()));
-    assert_eq!(loaded.config.state.cache_mib, 16);
+    assert_eq!(loaded.config.state.cache_mib, 8);
     assert_eq!(loaded.config.log.format, LogFormat::Pretty);
     assert!(loaded.config.keys.validator.as_ref().unwrap().ends_with("keys/validator.json"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
@@ -51,6 +51,22 @@ fn the_key_table_lists_exactly_what_the_file_may_hold() {
     held.sort();
     known.sort();
     assert_eq!(held, known);
+}
+
+#[test]
+fn the_operators_table_lists_every_key_with_its_default() {
+    let page = include_str!("../../docs/OPERATIONS.md");
+    // In a TOML file a text has quotes; in the table it has none, unless it is empty.
+    let written = |default: String| match default.as_str() {
+        "\"\"" => default,
+        _ => default.trim_matches('"').to_owned(),
+    };
+    let expected: Vec<String> = KEYS
+        .iter()
+        .map(|key| format!("| `{}` | `{}` |", key.name, written(layers::default_toml(key.name))))
+        .collect();
+    let missing: Vec<_> = expected.iter().filter(|row| !page.contains(row.as_str())).collect();
+    assert!(missing.is_empty(), "docs/OPERATIONS.md lacks {missing:#?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cairn_types::shortcut::{self, Step};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
-    DBCompactionStyle, DBCompressionType, DBRecoveryMode, Direction, IteratorMode, LogLevel, Options,
+    DBCompactionStyle, DBCompressionType, DBRecoveryMode, Direction, Env, IteratorMode, LogLevel, Options,
     ReadOptions, SliceTransform, Snapshot, WriteBatch, WriteOptions,
 };
 use rustix::fs::{Mode, OFlags};
@@ -17,8 +17,8 @@ use crate::storage::{
 use crate::warm::{Found, Warm};
 
 /// One cache for the blocks, indexes and filters of all tables, MiB: what is read again and again are identities and keys, which
-/// are kept beside it, and the newest rows.
-pub const BLOCK_CACHE_MIB: usize = 16;
+/// are kept beside it, and the newest rows. On a long chain it is full of filters; those it lacks are in the kernel's page cache.
+pub const BLOCK_CACHE_MIB: usize = 8;
 /// All memtables together; above it the largest is flushed.
 const MEMTABLES_BYTES: usize = 32 << 20;
 /// What a memtable grows by. RocksDB's own choice, a megabyte, is taken of the sum above by each table that has one row.
@@ -74,6 +74,11 @@ impl RocksStorage {
         let mut options = database_options();
         options.set_manual_wal_flush(lose_unsynced);
         options.set_use_direct_io_for_flush_and_compaction(writes_directly(&path));
+        let mut threads = Env::new().map_err(|error| fault(&error, "open", &path))?;
+        // Merges of a long chain keep a core busy for seconds, and nobody waits for them: they stand back behind blocks
+        // (docs/decisions/008). When they fall behind, RocksDB slows its writers down, which leaves processor time to them.
+        threads.lower_thread_pool_cpu_priority();
+        options.set_env(&threads);
         let db = DB::open_cf_descriptors(&options, &path, families(cache_bytes))
             .map_err(|error| fault(&error, "open", &path))?;
         Ok(Self { db, beside: false, warm: Warm::new(), path })
@@ -339,7 +344,11 @@ impl Storage for RocksStorage {
         for (slot, table) in families.iter_mut().zip(Table::ALL) {
             *slot = Some(self.family(table)?);
         }
-        for (table, key, value) in batch.entries() {
+        // A row finds its place in a memtable along the path of the row before it, which the processor's caches still hold when
+        // the two are neighbours.
+        let mut rows: Vec<_> = batch.entries().collect();
+        rows.sort_by_key(|&(table, key, _)| (table.index(), key));
+        for (table, key, value) in rows {
             let Some(Some(family)) = families.get(table.index()) else { continue };
             match value {
                 Some(value) => writes.put_cf(family, key, value),
@@ -404,5 +413,49 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         writes_directly(folder.path());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn of_several_writes_to_a_row_in_one_batch_the_last_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = RocksStorage::open(folder.path()).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, &[2], b"first");
+        batch.put(Table::Meta, &[1], b"gone");
+        batch.put(Table::Blocks, &[2], b"of another table");
+        batch.delete(Table::Meta, &[2]);
+        batch.put(Table::Meta, &[2], b"last");
+        batch.delete(Table::Meta, &[1]);
+        store.write(&batch, Durability::Buffered).unwrap();
+        assert_eq!(store.get(Table::Meta, &[2]).unwrap().unwrap(), b"last");
+        assert_eq!(store.get(Table::Meta, &[1]).unwrap(), None);
+        assert_eq!(store.get(Table::Blocks, &[2]).unwrap().unwrap(), b"of another table");
+    }
+
+    /// Threads of this process by that name, and how far each stands back (`nice`, proc(5)).
+    #[cfg(target_os = "linux")]
+    fn niceness(name: &str) -> Vec<i32> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        let named = stats.filter(|stat| stat.contains(name));
+        named
+            .map(|stat| stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn merges_stand_back_and_flushes_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = RocksStorage::open(folder.path()).unwrap();
+        for value in [1, 2] {
+            let mut batch = Batch::new();
+            batch.put(Table::Meta, &[7], &[value]);
+            store.write(&batch, Durability::Buffered).unwrap();
+            store.compact().unwrap();
+        }
+        let (merging, flushing) = (niceness("(rocksdb:low"), niceness("(rocksdb:high"));
+        assert!(!flushing.is_empty() && flushing.iter().all(|nice| *nice == 0), "{flushing:?}");
+        assert!(merging.contains(&19), "{merging:?}");
     }
 }
