@@ -420,16 +420,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = RocksStorage::open(folder.path()).unwrap();
         let mut batch = Batch::new();
-        batch.put(Table::Meta, &[2], b"first");
-        batch.put(Table::Meta, &[1], b"gone");
-        batch.put(Table::Blocks, &[2], b"of another table");
-        batch.delete(Table::Meta, &[2]);
-        batch.put(Table::Meta, &[2], b"last");
-        batch.delete(Table::Meta, &[1]);
+        for round in 0..=40 {
+            batch.put(Table::Meta, &[2], &[round]);
+            batch.put(Table::Meta, &[1], &[round]);
+            batch.delete(Table::Meta, &[1]);
+            batch.delete(Table::Meta, &[3]);
+            batch.put(Table::Meta, &[3], &[round]);
+            batch.put(Table::Blocks, &[2], b"of another table");
+        }
         store.write(&batch, Durability::Buffered).unwrap();
-        assert_eq!(store.get(Table::Meta, &[2]).unwrap().unwrap(), b"last");
-        assert_eq!(store.get(Table::Meta, &[1]).unwrap(), None);
-        assert_eq!(store.get(Table::Blocks, &[2]).unwrap().unwrap(), b"of another table");
+        let read = |table, key| store.get(table, &[key]).unwrap();
+        assert_eq!(read(Table::Meta, 1), None);
+        assert_eq!(read(Table::Meta, 2), Some(vec![40]));
+        assert_eq!(read(Table::Meta, 3), Some(vec![40]));
+        assert_eq!(read(Table::Blocks, 2).unwrap(), b"of another table");
     }
 
     /// Threads of this process by that name, and how far each stands back (`nice`, proc(5)).
