@@ -138,7 +138,7 @@ fn values_out_of_range_say_what_was_expected() {
     for (text, expected) in [
         ("[rpc]\nlisten = \"localhost\"\n", "127.0.0.1:26657"),
         ("[rpc]\nlisten = \"\"\n", "127.0.0.1:26657"),
-        ("[state]\ncache_mib = 1\n", "8 to 1048576 MiB"),
+        ("[state]\ncache_mib = 1\n", "4 to 1048576 MiB"),
         ("[snapshots]\nevery_blocks = 9\n", "at least 10 blocks, or 0 for no snapshots"),
         ("[snapshots]\nkeep = 0\n", "1 to 16 snapshots; to have none made, set snapshots.every_blocks = 0"),
         ("[snapshots]\nkeep = 17\n", "1 to 16 snapshots"),
