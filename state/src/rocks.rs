@@ -17,9 +17,9 @@ use crate::storage::{
 use crate::warm::{Found, Warm};
 
 /// One cache for the blocks, indexes and filters of all tables, MiB: what is read again and again are identities and keys, which
-/// are kept beside it, and the newest rows. On a long chain it is full of filters; those it lacks are in the kernel's page cache.
+/// are kept beside it, and the newest rows.
 pub const BLOCK_CACHE_MIB: usize = 8;
-/// All memtables together; above it the largest is flushed.
+/// All memtables together; above it the oldest is flushed.
 const MEMTABLES_BYTES: usize = 32 << 20;
 /// What a memtable grows by. RocksDB's own choice, a megabyte, is taken of the sum above by each table that has one row.
 const MEMTABLE_BLOCK_BYTES: usize = 64 << 10;
@@ -242,6 +242,13 @@ const fn is_scattered(table: Table) -> bool {
     )
 }
 
+/// Whether every question to a table is about another digest, mostly one that it does not have: each transaction and each proof is
+/// looked for when it is submitted. Filters and rows of a long chain that were read for it would fill the block cache and serve no
+/// other; the kernel's page cache has them. Those of the newest files are pinned.
+const fn is_asked_once(table: Table) -> bool {
+    matches!(table, Table::Transactions | Table::Proofs | Table::Roots | Table::References)
+}
+
 /// Whether every key of the scan shares the digest that the table's bloom filter is built on.
 fn within_one_digest(scan: &Scan<'_>) -> bool {
     matches!(scan.table, Table::Proofs | Table::Roots | Table::References)
@@ -321,8 +328,10 @@ impl ReadStorage for RocksStorage {
             Some(Found::Unknown(ticket)) => Some(ticket),
             None => None,
         };
-        let row =
-            self.db.get_cf(self.family(table)?, key).map_err(|error| fault(&error, "read", &self.path))?;
+        let mut options = ReadOptions::default();
+        options.fill_cache(!is_asked_once(table));
+        let row = self.db.get_cf_opt(self.family(table)?, key, &options);
+        let row = row.map_err(|error| fault(&error, "read", &self.path))?;
         if let Some(ticket) = ticket {
             self.warm.keep(ticket, row.as_deref());
         }
@@ -331,7 +340,8 @@ impl ReadStorage for RocksStorage {
 
     fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
         let family = self.family(scan.table)?;
-        let (options, mode) = scan_options(&scan);
+        let (mut options, mode) = scan_options(&scan);
+        options.fill_cache(!is_asked_once(scan.table));
         visit_rows(self.db.iterator_cf_opt(family, options, mode), visit, &self.path)
     }
 }
@@ -390,6 +400,8 @@ fn fault(error: &rocksdb::Error, doing: &'static str, path: &Path) -> StorageErr
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
 
     #[test]
@@ -434,6 +446,43 @@ mod tests {
         assert_eq!(read(Table::Meta, 2), Some(vec![40]));
         assert_eq!(read(Table::Meta, 3), Some(vec![40]));
         assert_eq!(read(Table::Blocks, 2).unwrap(), b"of another table");
+    }
+
+    #[test]
+    fn looking_transactions_and_proofs_up_leaves_the_cache_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = RocksStorage::open(folder.path()).unwrap();
+        let tables = [Table::Transactions, Table::Proofs, Table::Roots, Table::References, Table::TreeNodes];
+        let key = |n: u16| *blake3::hash(&n.to_le_bytes()).as_bytes();
+        let mut batch = Batch::new();
+        for (table, n) in tables.into_iter().flat_map(|table| (0..2_000).map(move |n| (table, n))) {
+            batch.put(table, &key(n), &[7; 100]);
+        }
+        store.write(&batch, Durability::Buffered).unwrap();
+        store.compact().unwrap();
+        let used = |table| {
+            let family = store.family(table).unwrap();
+            store.db.property_int_value_cf(family, "rocksdb.block-cache-usage").unwrap().unwrap()
+        };
+        for table in tables {
+            // Opens the table's file, whose top parts are pinned.
+            assert!(store.get(table, &key(3_000)).unwrap().is_none());
+            let before = used(table);
+            for n in 0..2_000 {
+                assert!(store.get(table, &key(n)).unwrap().is_some());
+                let (mut rows, prefix) = (0, key(n));
+                let scan = Scan { table, prefix: &prefix, from: None, order: Order::Ascending };
+                store
+                    .scan(scan, &mut |_, _| {
+                        rows += 1;
+                        ControlFlow::Continue(())
+                    })
+                    .unwrap();
+                assert_eq!(rows, 1);
+            }
+            // The table of the others shows that this test would see it.
+            assert_eq!(used(table) > before + 50_000, table == Table::TreeNodes, "{table:?}");
+        }
     }
 
     /// Threads of this process by that name, and how far each stands back (`nice`, proc(5)).
