@@ -207,7 +207,7 @@ fn table_options(table: Table, cache: &Cache) -> Options {
             options.set_min_blob_size(BLOB_BYTES_MIN);
             options.set_blob_compression_type(DBCompressionType::None);
         }
-        Table::Proofs | Table::Roots | Table::References => {
+        _ if is_index_by_digest(table) => {
             options.set_prefix_extractor(SliceTransform::create_fixed_prefix(DIGEST_BYTES));
             options.set_memtable_prefix_bloom_ratio(0.02);
             blocks.set_bloom_filter(10.0, false);
@@ -242,17 +242,21 @@ const fn is_scattered(table: Table) -> bool {
     )
 }
 
+/// Whether a table lists what begins with a digest; its filters are of that digest.
+const fn is_index_by_digest(table: Table) -> bool {
+    matches!(table, Table::Proofs | Table::Roots | Table::References)
+}
+
 /// Whether every question to a table is about another digest, mostly one that it does not have: each transaction and each proof is
 /// looked for when it is submitted. Filters and rows of a long chain that were read for it would fill the block cache and serve no
 /// other; the kernel's page cache has them. Those of the newest files are pinned.
 const fn is_asked_once(table: Table) -> bool {
-    matches!(table, Table::Transactions | Table::Proofs | Table::Roots | Table::References)
+    matches!(table, Table::Transactions) || is_index_by_digest(table)
 }
 
 /// Whether every key of the scan shares the digest that the table's bloom filter is built on.
 fn within_one_digest(scan: &Scan<'_>) -> bool {
-    matches!(scan.table, Table::Proofs | Table::Roots | Table::References)
-        && scan.prefix.len() >= DIGEST_BYTES
+    is_index_by_digest(scan.table) && scan.prefix.len() >= DIGEST_BYTES
 }
 
 /// Bounds of a scan, and where it begins.
@@ -446,6 +450,23 @@ mod tests {
         assert_eq!(read(Table::Meta, 2), Some(vec![40]));
         assert_eq!(read(Table::Meta, 3), Some(vec![40]));
         assert_eq!(read(Table::Blocks, 2).unwrap(), b"of another table");
+    }
+
+    #[test]
+    fn a_transaction_that_was_not_there_is_found_once_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = RocksStorage::open(folder.path()).unwrap();
+        let read = || store.get(Table::Transactions, &[7; 32]).unwrap();
+        for _ in 0..2 {
+            assert_eq!((read(), read()), (None, None), "asked, and remembered");
+            let mut batch = Batch::new();
+            batch.put(Table::Transactions, &[7; 32], b"landed");
+            store.write(&batch, Durability::Buffered).unwrap();
+            assert_eq!(read().unwrap(), b"landed");
+            let mut batch = Batch::new();
+            batch.delete(Table::Transactions, &[7; 32]);
+            store.write(&batch, Durability::Buffered).unwrap();
+        }
     }
 
     #[test]
