@@ -30,12 +30,21 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/pla
 content-length: 71\r\nretry-after: 1\r\nconnection: close\r\n\r\n\
 too many connections; reuse one, or ask the operator for a higher limit";
 
+/// How long a caller may say nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    /// Before its first request.
+    pub(crate) first_byte: Duration,
+    /// Before the head of any request is whole.
+    pub(crate) idle: Duration,
+}
+
 /// Accepts and serves until `shutdown`.
 pub(crate) async fn accept(
     listener: TcpListener,
     router: Router,
     connections: Arc<Connections>,
-    header_timeout: Duration,
+    patience: Patience,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 ) {
@@ -59,7 +68,7 @@ pub(crate) async fn accept(
             continue;
         };
         let connection = Connection { router: router.clone(), ip, guard: Arc::new(guard) };
-        tasks.spawn(connection.serve(stream, header_timeout, shutdown.clone()));
+        tasks.spawn(connection.serve(stream, patience, shutdown.clone()));
     }
 }
 
@@ -75,15 +84,15 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, header_timeout: Duration, shutdown: CancellationToken) {
+    async fn serve(self, stream: TcpStream, patience: Patience, shutdown: CancellationToken) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection was gone before it was served");
             return;
         }
-        // hyper's timer begins with the first byte of a head; a caller that sends none is let go here.
+        // hyper has one timer for waiting and for a head that comes slowly; who connects and says nothing is let go sooner.
         let mut first = [0];
         let spoke = tokio::select! {
-            spoke = tokio::time::timeout(header_timeout, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1))),
+            spoke = tokio::time::timeout(patience.first_byte, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1))),
             () = shutdown.cancelled() => false,
         };
         if !spoke {
@@ -105,7 +114,7 @@ impl Connection {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
+            .header_read_timeout(patience.idle)
             .max_buf_size(HEAD_BYTES_MAX);
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);

@@ -51,8 +51,11 @@ pub struct RpcConfig {
     pub allowed_hosts: Vec<String>,
     /// How long a subscriber may take to receive one event before it is told where to resume and dropped.
     pub slow_consumer_after: Duration,
-    /// Time to receive the head of a request.
-    pub header_timeout: Duration,
+    /// Time within which a new connection begins its first request.
+    pub first_byte_timeout: Duration,
+    /// Time from an answer, or from the first byte, to the end of the next request's head. Longer than clients usually keep
+    /// connections: whoever closes first while the other sends makes a request fail for nothing.
+    pub idle_timeout: Duration,
     /// Time to receive a whole request.
     pub request_timeout: Duration,
     /// Time to answer, on top of the time the call itself asks for.
@@ -75,7 +78,8 @@ impl Default for RpcConfig {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             slow_consumer_after: Duration::from_secs(5),
-            header_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(100),
             request_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(5),
         }

@@ -50,8 +50,10 @@ impl<S> Layer<S> for GateLayer {
 }
 
 /// What the handlers share.
-#[derive(Clone)]
-pub(crate) struct App {
+pub(crate) type App = Arc<Shared>;
+
+/// One port's calls, sessions and rules for browsers.
+pub(crate) struct Shared {
     pub(crate) context: Arc<Context>,
     policy: Arc<BrowserPolicy>,
     rpc: TowerServiceBuilder<Stack<GateLayer, Identity>, Identity>,
@@ -61,14 +63,14 @@ pub(crate) struct App {
     tasks: TaskTracker,
 }
 
-impl App {
+impl Shared {
     pub(crate) fn new(
         context: Arc<Context>,
         policy: BrowserPolicy,
         methods: Methods,
         stop: StopHandle,
         tasks: TaskTracker,
-    ) -> Self {
+    ) -> App {
         let limit = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
         let config = ServerConfig::builder()
             .max_request_body_size(limit(BODY_BYTES_MAX))
@@ -84,11 +86,11 @@ impl App {
             .set_rpc_middleware(gate)
             .to_service_builder();
         let sessions = Arc::new(Sessions::new(Arc::clone(&context), methods.clone(), stop.clone()));
-        Self { context, policy: Arc::new(policy), rpc, methods, stop, sessions, tasks }
+        Arc::new(Self { context, policy: Arc::new(policy), rpc, methods, stop, sessions, tasks })
     }
 
     /// Every route of the port.
-    pub(crate) fn router(self) -> Router {
+    pub(crate) fn router(self: Arc<Self>) -> Router {
         let policy = self.policy.clone();
         let cors = CorsLayer::new()
             .allow_methods([Method::GET, Method::HEAD, Method::POST])

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::accept;
+use crate::accept::{Patience, accept};
 use crate::backend::Backend;
 use crate::bind::bind;
 use crate::config::{RpcConfig, ServeError};
@@ -16,7 +16,7 @@ use crate::connections::Connections;
 use crate::context::Context;
 use crate::grpc_port::serve_grpc;
 use crate::guard::BrowserPolicy;
-use crate::http::App;
+use crate::http::Shared;
 use crate::metrics::{RpcMetrics, serve_metrics};
 use crate::module::module;
 
@@ -69,15 +69,15 @@ pub async fn serve(
     let http_connections = Connections::new("http", &config, metrics.clone());
     let grpc_connections = Connections::new("grpc", &config, metrics.clone());
     let policy = BrowserPolicy::new(&config, address);
-    let header_timeout = config.header_timeout;
+    let patience = Patience { first_byte: config.first_byte_timeout, idle: config.idle_timeout };
     let context = Arc::new(Context::new(config, backend, metrics, shutdown.clone()));
     if let Some(listener) = grpc {
         serve_grpc(listener, context.clone(), grpc_connections, &tasks).await?;
     }
     let (stop, handle) = stop_channel();
     let methods = module(context.clone())?.into();
-    let router = App::new(context, policy, methods, stop, tasks.clone()).router();
-    tasks.spawn(accept(http, router, http_connections, header_timeout, shutdown.clone(), tasks.clone()));
+    let router = Shared::new(context, policy, methods, stop, tasks.clone()).router();
+    tasks.spawn(accept(http, router, http_connections, patience, shutdown.clone(), tasks.clone()));
     tasks.spawn(async move {
         shutdown.cancelled().await;
         // An error says that every WebSocket is closed already.

@@ -199,7 +199,8 @@ async fn raw(address: std::net::SocketAddr, text: &str) -> String {
 #[tokio::test]
 async fn slow_heads_and_bodies_are_cut_off() {
     let quick = RpcConfig {
-        header_timeout: Duration::from_millis(200),
+        first_byte_timeout: Duration::from_millis(200),
+        idle_timeout: Duration::from_millis(200),
         request_timeout: Duration::from_millis(200),
         ..local()
     };
@@ -213,6 +214,24 @@ async fn slow_heads_and_bodies_are_cut_off() {
     let silent = Instant::now();
     raw(node.http, "").await;
     assert!(silent.elapsed() < Duration::from_secs(2), "a connection that says nothing is closed");
+}
+
+#[tokio::test]
+async fn a_kept_connection_outlasts_the_first_bytes_timeout() {
+    let impatient = RpcConfig { first_byte_timeout: Duration::from_millis(100), ..local() };
+    let node = run_with(1, impatient).await;
+    let mut stream = TcpStream::connect(node.http).await.expect("a connection");
+    for _ in 0..2 {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
+        let mut answer = [0; 1_024];
+        let read = stream.read(&mut answer).await.expect("an answer");
+        assert!(
+            answer[..read].starts_with(b"HTTP/1.1 200"),
+            "{:?}",
+            String::from_utf8_lossy(&answer[..read])
+        );
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
 }
 
 #[tokio::test]
