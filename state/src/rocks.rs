@@ -25,6 +25,9 @@ const MEMTABLES_BYTES: usize = 32 << 20;
 const MEMTABLE_BLOCK_BYTES: usize = 64 << 10;
 /// Write-ahead logs together; above it the oldest tables are flushed. Bounds the replay at start.
 const WAL_BYTES_MAX: u64 = 256 << 20;
+/// Write-ahead logs that are kept when they are no longer needed, for new ones to take over. A log spans a memtable of some table, usually a few
+/// megabytes (docs/decisions/021).
+const SPARE_LOGS: usize = 16;
 /// Dirty pages handed to the kernel at a time, so that a sync never meets a mountain.
 const BYTES_PER_SYNC: u64 = 1 << 20;
 /// A part of a filter or index.
@@ -145,6 +148,7 @@ fn database_options() -> Options {
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_bytes_per_sync(BYTES_PER_SYNC);
     options.set_wal_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_recycle_log_file_num(SPARE_LOGS);
     options.set_max_open_files(OPEN_FILES_MAX);
     // A torn tail is an unsynced block, which consensus delivers again. Nothing after damage is replayed.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
@@ -403,133 +407,5 @@ fn fault(error: &rocksdb::Error, doing: &'static str, path: &Path) -> StorageErr
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ops::ControlFlow;
-
-    use super::*;
-
-    #[test]
-    fn a_folder_that_takes_no_direct_writes_is_written_to_all_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        // No file can be opened in its place, as where direct writes are refused.
-        std::fs::create_dir(folder.path().join(DIRECT_PROBE)).unwrap();
-        assert!(!writes_directly(folder.path()));
-        for round in 0..2 {
-            let store = RocksStorage::open(folder.path()).unwrap();
-            assert_eq!(store.get(Table::Bodies, &[7]).unwrap().is_some(), round == 1);
-            let mut batch = Batch::new();
-            batch.put(Table::Bodies, &[7], &[1; 9_000]);
-            store.write(&batch, Durability::Synced).unwrap();
-            store.compact().unwrap();
-        }
-    }
-
-    #[test]
-    fn the_probe_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        writes_directly(folder.path());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn of_several_writes_to_a_row_in_one_batch_the_last_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = RocksStorage::open(folder.path()).unwrap();
-        let mut batch = Batch::new();
-        for round in 0..=40 {
-            batch.put(Table::Meta, &[2], &[round]);
-            batch.put(Table::Meta, &[1], &[round]);
-            batch.delete(Table::Meta, &[1]);
-            batch.delete(Table::Meta, &[3]);
-            batch.put(Table::Meta, &[3], &[round]);
-            batch.put(Table::Blocks, &[2], b"of another table");
-        }
-        store.write(&batch, Durability::Buffered).unwrap();
-        let read = |table, key| store.get(table, &[key]).unwrap();
-        assert_eq!(read(Table::Meta, 1), None);
-        assert_eq!(read(Table::Meta, 2), Some(vec![40]));
-        assert_eq!(read(Table::Meta, 3), Some(vec![40]));
-        assert_eq!(read(Table::Blocks, 2).unwrap(), b"of another table");
-    }
-
-    #[test]
-    fn a_transaction_that_was_not_there_is_found_once_it_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = RocksStorage::open(folder.path()).unwrap();
-        let read = || store.get(Table::Transactions, &[7; 32]).unwrap();
-        for _ in 0..2 {
-            assert_eq!((read(), read()), (None, None), "asked, and remembered");
-            let mut batch = Batch::new();
-            batch.put(Table::Transactions, &[7; 32], b"landed");
-            store.write(&batch, Durability::Buffered).unwrap();
-            assert_eq!(read().unwrap(), b"landed");
-            let mut batch = Batch::new();
-            batch.delete(Table::Transactions, &[7; 32]);
-            store.write(&batch, Durability::Buffered).unwrap();
-        }
-    }
-
-    #[test]
-    fn looking_transactions_and_proofs_up_leaves_the_cache_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = RocksStorage::open(folder.path()).unwrap();
-        let tables = [Table::Transactions, Table::Proofs, Table::Roots, Table::References, Table::TreeNodes];
-        let key = |n: u16| *blake3::hash(&n.to_le_bytes()).as_bytes();
-        let mut batch = Batch::new();
-        for (table, n) in tables.into_iter().flat_map(|table| (0..2_000).map(move |n| (table, n))) {
-            batch.put(table, &key(n), &[7; 100]);
-        }
-        store.write(&batch, Durability::Buffered).unwrap();
-        store.compact().unwrap();
-        let used = |table| {
-            let family = store.family(table).unwrap();
-            store.db.property_int_value_cf(family, "rocksdb.block-cache-usage").unwrap().unwrap()
-        };
-        for table in tables {
-            // Opens the table's file, whose top parts are pinned.
-            assert!(store.get(table, &key(3_000)).unwrap().is_none());
-            let before = used(table);
-            for n in 0..2_000 {
-                assert!(store.get(table, &key(n)).unwrap().is_some());
-                let (mut rows, prefix) = (0, key(n));
-                let scan = Scan { table, prefix: &prefix, from: None, order: Order::Ascending };
-                store
-                    .scan(scan, &mut |_, _| {
-                        rows += 1;
-                        ControlFlow::Continue(())
-                    })
-                    .unwrap();
-                assert_eq!(rows, 1);
-            }
-            // The table of the others shows that this test would see it.
-            assert_eq!(used(table) > before + 50_000, table == Table::TreeNodes, "{table:?}");
-        }
-    }
-
-    /// Threads of this process by that name, and how far each stands back (`nice`, proc(5)).
-    #[cfg(target_os = "linux")]
-    fn niceness(name: &str) -> Vec<i32> {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
-        let named = stats.filter(|stat| stat.contains(name));
-        named
-            .map(|stat| stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap())
-            .collect()
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn merges_stand_back_and_flushes_do_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = RocksStorage::open(folder.path()).unwrap();
-        for value in [1, 2] {
-            let mut batch = Batch::new();
-            batch.put(Table::Meta, &[7], &[value]);
-            store.write(&batch, Durability::Buffered).unwrap();
-            store.compact().unwrap();
-        }
-        let (merging, flushing) = (niceness("(rocksdb:low"), niceness("(rocksdb:high"));
-        assert!(!flushing.is_empty() && flushing.iter().all(|nice| *nice == 0), "{flushing:?}");
-        assert!(merging.contains(&19), "{merging:?}");
-    }
-}
+#[path = "rocks_tests.rs"]
+mod tests;
