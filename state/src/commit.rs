@@ -112,6 +112,7 @@ impl State {
             let overlay = self.overlay_of(certified)?;
             let batch = self.batch_of(&overlay, &certified.certificate, proof)?;
             let durability = if left == 0 { last } else { Durability::Buffered };
+            self.landed.add(&overlay.transactions, overlay.head.header.time_ms);
             self.store.write(&batch, durability).map_err(|error| self.halt(error))?;
             done.push(self.advance(&overlay));
         }

@@ -174,7 +174,7 @@ impl<'a> Execution<'a> {
         let tx = &candidate.signed.transaction;
         let bytes = self.check_bounds(candidate)?;
         check_time(tx, self.time_ms, self.rules.params.replay_window_ms)?;
-        self.check_replay(candidate.id)?;
+        self.check_replay(candidate.id, tx.expires_ms)?;
         self.registry.check_unchanged(tx.sender)?;
         let identity = self.registry.resolve(tx.sender)?;
         let identity = identity.as_deref();
@@ -222,12 +222,12 @@ impl<'a> Execution<'a> {
         Ok(got)
     }
 
-    fn check_replay(&self, id: TxId) -> Result<(), Halt> {
+    fn check_replay(&self, id: TxId, expires_ms: u64) -> Result<(), Halt> {
         if self.effects.locations.contains_key(&id) {
             return Err(TxRefusal::RepeatedInBlock { id }.into());
         }
         let window = self.rules.params.replay_window_ms;
-        match self.view.transaction(&id)? {
+        match self.view.transaction(&id, expires_ms)? {
             // In the window: ancestor time > block time - window.
             Some(found) if found.time_ms.saturating_add(window) > self.time_ms => {
                 Err(TxRefusal::Replayed { id, height: found.height }.into())

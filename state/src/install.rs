@@ -38,6 +38,8 @@ impl State {
         let _writer = self.writer.lock();
         self.check_running()?;
         let store = self.store.as_ref();
+        // Before the tables have them: the filters know none of the snapshot's transactions.
+        self.landed.begin_after(intake.head.header.time_ms);
         let header = write(store, self.tip().header.height, intake).map_err(|error| match error {
             StateError::Storage(error) => self.halt(error),
             other => other,

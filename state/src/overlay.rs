@@ -15,6 +15,7 @@ use jmt::storage::{Node, NodeKey};
 use crate::authenticated::{NodeSource, TreeWrites, node_key, read_value};
 use crate::error::StateError;
 use crate::governance::Rules;
+use crate::landed::Landed;
 use crate::layout::TxLocation;
 use crate::logs::{Logs, StoredNode};
 use crate::storage::{ReadStorage, Table};
@@ -93,13 +94,18 @@ pub(crate) struct View<'a> {
     pub(crate) store: &'a dyn ReadStorage,
     /// Newest first.
     pub(crate) chain: Vec<Arc<Overlay>>,
+    /// What spares questions to `store` about transactions, where that is the newest state.
+    pub(crate) landed: Option<&'a Landed>,
 }
 
 impl View<'_> {
-    /// Where a transaction landed, if it did.
-    pub(crate) fn transaction(&self, id: &TxId) -> Result<Option<TxLocation>, StateError> {
+    /// Where a transaction that expires then landed, if it did.
+    pub(crate) fn transaction(&self, id: &TxId, expires_ms: u64) -> Result<Option<TxLocation>, StateError> {
         if let Some(found) = self.chain.iter().find_map(|overlay| overlay.effects.locations.get(id)) {
             return Ok(Some(*found));
+        }
+        if self.landed.is_some_and(|landed| landed.excludes(id, expires_ms)) {
+            return Ok(None);
         }
         read_location(self.store, id)
     }

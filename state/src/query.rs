@@ -9,7 +9,7 @@ use cairn_types::receipt::AnchorProof;
 use cairn_types::tree::path_from_nodes;
 use cairn_types::{
     Address, Block, BlockId, CommitCert, Hash, Header, Height, ProofId, ProofKind, Record, SignedTransaction,
-    TxId, decode,
+    Transaction, TxId, decode,
 };
 
 use crate::error::StateError;
@@ -322,6 +322,16 @@ impl State {
     pub fn transaction(&self, id: &TxId) -> Result<Option<TxLocation>, StateError> {
         let tip = self.tip().header.height;
         Ok(read_location(self.store.as_ref(), id)?.filter(|location| location.height <= tip))
+    }
+
+    /// Whether a block has this transaction, whose id is `id`. For one that has not, which is nearly every one when it comes,
+    /// the answer mostly is in memory.
+    ///
+    /// # Errors
+    /// As [`State::header`].
+    pub fn has_landed(&self, id: &TxId, transaction: &Transaction) -> Result<bool, StateError> {
+        let excluded = self.landed.excludes(id, transaction.expires_ms);
+        Ok(!excluded && self.transaction(id)?.is_some())
     }
 
     /// A committed transaction with its signatures.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cairn_types::{
-    Admission, AuthenticatedTx, Block, BlockId, CertifiedBlock, ChainId, Epoch, Genesis, Header, Params,
-    PublicKey, SignedTransaction, Slot, Transaction, TxId, ValidatorSet, Verified,
+    Admission, AuthenticatedTx, Block, BlockId, CertifiedBlock, ChainId, Epoch, Genesis, Header, Height,
+    Params, PublicKey, SignedTransaction, Slot, Transaction, TxId, ValidatorSet, Verified,
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -15,6 +15,7 @@ use crate::epochs;
 use crate::error::StateError;
 use crate::execute::{Candidate, Executed, Execution, Halt, check_own_bytes, signing_keys};
 use crate::governance::Rules;
+use crate::landed::Landed;
 use crate::overlay::{Head, Overlay, View};
 use crate::prune::Kept;
 use crate::refusal::{BlockFault, TxRefusal};
@@ -51,6 +52,7 @@ pub struct State {
     /// The rules of epoch 0.
     pub(crate) genesis: Arc<Rules>,
     pub(crate) live: RwLock<Live>,
+    pub(crate) landed: Landed,
     /// Held while a block is executed or committed.
     pub(crate) writer: Mutex<()>,
 }
@@ -74,8 +76,12 @@ impl State {
     pub fn open(store: Arc<dyn Storage>, genesis: &Genesis) -> Result<Self, StateError> {
         let (genesis, head) = startup::open(store.as_ref(), genesis)?;
         let kept = Kept::load(store.as_ref())?;
+        // Block 0 has no transactions, so that everything about a chain at its start is known.
+        let began = head.header.height == Height::ZERO;
+        let known_after = if began { 0 } else { head.header.time_ms };
+        let landed = Landed::after(known_after, genesis.params.replay_window_ms);
         let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None, kept };
-        Ok(Self { store, genesis, live: RwLock::new(live), writer: Mutex::new(()) })
+        Ok(Self { store, genesis, live: RwLock::new(live), landed, writer: Mutex::new(()) })
     }
 
     /// The chain's identity.
@@ -336,7 +342,7 @@ impl State {
             chain.push(overlay.clone());
         }
         let head = chain.first().map_or_else(|| live.head.clone(), |newest| Arc::new(newest.head.clone()));
-        Ok((head, View { store: self.store.as_ref(), chain }))
+        Ok((head, View { store: self.store.as_ref(), chain, landed: Some(&self.landed) }))
     }
 
     /// Keeps an overlay, giving up the oldest one that nothing builds on when there is no room.

@@ -1,27 +1,28 @@
-//! Rows that are asked for several times in a row, kept outside the database: identities and public keys, which every transaction
-//! reads, and whether a transaction has landed, which each node asks when it meets one, when it judges it and when it executes it.
-//! What a write touches is forgotten before that write returns, so a row here is never older than the tables.
+//! Rows that every transaction reads, kept outside the database: identities and public keys. What a
+//! write touches is forgotten before that write returns, so a row here is never older than the tables.
+
+use std::num::NonZeroUsize;
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
 use crate::storage::Table;
 
-/// Identities and keys kept, at most: with [`ROW_BYTES_MAX`] at most 16 MiB, usually under 4.
-const ROWS_MAX: usize = 4_096;
-/// Transactions kept, at most: nearly all are absent, 0.2 kB each, and are forgotten when they land.
-const LANDED_MAX: usize = 8_192;
+/// Rows kept, at most: with [`ROW_BYTES_MAX`] at most 16 MiB, usually under 4.
+const ROWS_MAX: NonZeroUsize = match NonZeroUsize::new(4_096) {
+    Some(rows) => rows,
+    None => NonZeroUsize::MIN,
+};
 /// Larger rows are not kept.
 const ROW_BYTES_MAX: usize = 4 << 10;
 
 type Key = (Table, [u8; 32]);
 
-/// The rows, absent ones included, by [`shelf`].
-pub(crate) struct Warm([Mutex<Rows>; 2]);
+/// The rows, absent ones included.
+pub(crate) struct Warm(Mutex<Rows>);
 
 struct Rows {
     rows: LruCache<Key, Option<Vec<u8>>>,
-    most: usize,
     /// Grows with every write: what was read before one is not kept after it.
     writes: u64,
 }
@@ -40,29 +41,15 @@ pub(crate) struct Ticket {
     writes: u64,
 }
 
-/// Where rows of a table are kept; none for tables whose rows are not. The many transactions push no key out.
-const fn shelf(table: Table) -> Option<usize> {
-    match table {
-        Table::PublicKeys | Table::TreeValues => Some(0),
-        Table::Transactions => Some(1),
-        _ => None,
-    }
-}
-
 impl Warm {
     pub(crate) fn new() -> Self {
-        let shelf = |most| Mutex::new(Rows { rows: LruCache::unbounded(), most, writes: 0 });
-        Self([ROWS_MAX, LANDED_MAX].map(shelf))
-    }
-
-    fn of(&self, table: Table) -> Option<&Mutex<Rows>> {
-        self.0.get(shelf(table)?)
+        Self(Mutex::new(Rows { rows: LruCache::unbounded(), writes: 0 }))
     }
 
     /// What is known about a row; `None` for tables that are not kept here.
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<Found> {
-        let key = (table, key.try_into().ok()?);
-        let mut held = self.of(table)?.lock();
+        let key = name(table, key)?;
+        let mut held = self.0.lock();
         let writes = held.writes;
         let row = held.rows.get(&key).cloned();
         Some(row.map_or(Found::Unknown(Ticket { key, writes }), Found::Row))
@@ -70,29 +57,32 @@ impl Warm {
 
     /// Keeps what the table held, unless something was written since it was asked for.
     pub(crate) fn keep(&self, ticket: Ticket, row: Option<&[u8]>) {
-        let Some(held) = self.of(ticket.key.0) else { return };
-        let mut held = held.lock();
+        let mut held = self.0.lock();
         if held.writes != ticket.writes || row.is_some_and(|row| row.len() > ROW_BYTES_MAX) {
             return;
         }
         held.rows.put(ticket.key, row.map(<[u8]>::to_vec));
-        if held.rows.len() > held.most {
+        if held.rows.len() > ROWS_MAX.get() {
             held.rows.pop_lru();
         }
     }
 
     /// Forgets rows that have just been written.
     pub(crate) fn forget<'a>(&self, written: impl Iterator<Item = (Table, &'a [u8])>) {
-        let mut shelves = self.0.each_ref().map(Mutex::lock);
-        for held in &mut shelves {
-            held.writes = held.writes.wrapping_add(1);
-        }
+        let mut held = self.0.lock();
+        held.writes = held.writes.wrapping_add(1);
         for (table, key) in written {
-            let held = shelf(table).and_then(|shelf| shelves.get_mut(shelf));
-            if let (Some(held), Ok(key)) = (held, key.try_into()) {
-                held.rows.pop(&(table, key));
+            if let Some(key) = name(table, key) {
+                held.rows.pop(&key);
             }
         }
+    }
+}
+
+fn name(table: Table, key: &[u8]) -> Option<Key> {
+    match table {
+        Table::PublicKeys | Table::TreeValues => Some((table, key.try_into().ok()?)),
+        _ => None,
     }
 }
 
@@ -130,37 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn transactions_push_no_key_out_and_are_forgotten_when_they_land() {
-        let warm = Warm::new();
-        let absent = |table, key: &[u8]| {
-            let Some(Found::Unknown(ticket)) = warm.get(table, key) else { panic!("it was never read") };
-            warm.keep(ticket, None);
-        };
-        absent(Table::PublicKeys, &[7; 32]);
-        for index in 0..=LANDED_MAX as u64 {
-            let mut id = [0; 32];
-            id[..8].copy_from_slice(&index.to_le_bytes());
-            absent(Table::Transactions, &id);
-        }
-        assert!(matches!(warm.get(Table::PublicKeys, &[7; 32]), Some(Found::Row(None))));
-        assert_eq!(warm.0[1].lock().rows.len(), LANDED_MAX);
-        let mut id = [0; 32];
-        id[..8].copy_from_slice(&(LANDED_MAX as u64).to_le_bytes());
-        assert!(matches!(warm.get(Table::Transactions, &id), Some(Found::Row(None))));
-        warm.forget([(Table::Transactions, id.as_slice())].into_iter());
-        assert!(matches!(warm.get(Table::Transactions, &id), Some(Found::Unknown(_))));
-    }
-
-    #[test]
     fn the_rows_are_bounded() {
         let warm = Warm::new();
-        for index in 0..=ROWS_MAX as u64 {
+        for index in 0..=ROWS_MAX.get() as u64 {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&index.to_le_bytes());
             let Found::Unknown(ticket) = read(&warm, &key) else { panic!("{index} was never read") };
             warm.keep(ticket, Some(b"row"));
         }
-        assert_eq!(warm.0[0].lock().rows.len(), ROWS_MAX);
+        assert_eq!(warm.0.lock().rows.len(), ROWS_MAX.get());
         assert!(matches!(read(&warm, &[0; 32]), Found::Unknown(_)), "the oldest goes first");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cairn_state::{
     Intake, KEEP_BLOCKS_MIN, MapRun, MemoryStorage, Role, SnapshotChunk, SnapshotFault, SnapshotHead, State,
-    StateError,
+    StateError, TxRefusal,
 };
 use cairn_types::identity::IdentityOp;
 use cairn_types::{Hash, Height, TxId, decode, encode};
@@ -87,6 +87,8 @@ fn an_open_state_without_blocks_becomes_that_of_a_snapshot() {
         let header = joining.adopt(&genesis(), intake(&frames).unwrap()).unwrap();
         assert_eq!((&header, joining.tip()), (&*state.tip().header, state.tip()));
         assert_eq!((joining.overlays(), joining.kept().blocks_from), (0, header.height.next()));
+        let replayed = refused(&joining, now + 100, anchor(7, 39, now));
+        assert!(matches!(replayed, TxRefusal::Replayed { .. }), "landed before the snapshot: {replayed}");
         let again = joining.adopt(&genesis(), intake(&frames).unwrap()).unwrap_err();
         assert!(matches!(again, StateError::BadSnapshot { .. }), "{again}");
         for n in 0..5 {

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use cairn_state::{BlockFault, State, Storage, Table, TxRefusal};
+use cairn_state::{Batch, BlockFault, Durability, ReadStorage, State, Storage, Table, TxRefusal};
 use cairn_types::delegation::Lack;
 use cairn_types::identity::{IDENTITY_KEYS_MAX, Identity, IdentityOp};
 use cairn_types::*;
@@ -61,6 +61,49 @@ fn a_transaction_never_lands_twice() {
             vec![1]
         );
     });
+}
+
+#[test]
+fn what_landed_before_a_restart_or_after_it_never_lands_again() {
+    on_both(|store| {
+        let time = START_MS + 1_000;
+        let (before, after, never) = (anchor(1, 1, time), anchor(2, 2, time), anchor(3, 3, time));
+        let has = |state: &State, tx: &Verified<AuthenticatedTx>| {
+            state.has_landed(&tx.id, &tx.signed.transaction).unwrap()
+        };
+        grow(&State::open(store.clone(), &genesis()).unwrap(), time, vec![before.clone()]);
+        let state = State::open(store, &genesis()).unwrap();
+        assert!(has(&state, &before) && !has(&state, &after));
+        grow(&state, time + 1, vec![after.clone()]);
+        for tx in [before, after] {
+            assert!(has(&state, &tx));
+            assert!(matches!(refused(&state, time + 2, tx), TxRefusal::Replayed { .. }));
+        }
+        assert!(!has(&state, &never));
+        grow(&state, time + 2, vec![never]);
+    });
+}
+
+#[test]
+fn the_tables_are_asked_only_about_transactions_that_may_be_in_them() {
+    let store = memory();
+    let state = open(&store);
+    let time = START_MS + 1_000;
+    let landed = anchor(1, 1, time);
+    grow(&state, time, vec![landed.clone()]);
+    // Rows that no block wrote show who reads the tables.
+    let place = store.get(Table::Transactions, landed.id.as_bytes()).unwrap().unwrap();
+    let has = |state: &State, expires_ms| {
+        let tx = expiring(2, 2, expires_ms);
+        let mut batch = Batch::new();
+        batch.put(Table::Transactions, tx.id.as_bytes(), &place);
+        store.write(&batch, Durability::Synced).unwrap();
+        state.has_landed(&tx.id, &tx.signed.transaction).unwrap()
+    };
+    assert!(!has(&state, time + WINDOW_MS), "a chain that it saw begin");
+    let reopened = open(&store);
+    assert!(has(&reopened, time + WINDOW_MS), "the last block before the restart could have it");
+    assert!(!has(&reopened, time + WINDOW_MS + 1), "only blocks after the restart could");
 }
 
 #[test]

@@ -67,10 +67,15 @@ impl NodeBackend {
     }
 
     /// An earlier submission of the very same transaction.
-    fn known_transaction(&self, id: TxId, proof_ids: &[ProofId]) -> Result<Option<Submitted>, Fault> {
+    fn known_transaction(
+        &self,
+        signed: &SignedTransaction,
+        proof_ids: &[ProofId],
+    ) -> Result<Option<Submitted>, Fault> {
+        let id = signed.id();
         let context = &self.context;
         let answer = |state| Ok(Some(Submitted { tx_id: id, proof_ids: proof_ids.to_vec(), state }));
-        if context.state.transaction(&id).map_err(fault_of_state)?.is_some() {
+        if context.state.has_landed(&id, &signed.transaction).map_err(fault_of_state)? {
             return answer(SubmitState::Final(context.state.records_by_tx(&id).map_err(fault_of_state)?));
         }
         if context.pool.lock().contains(&id) { answer(SubmitState::Pending) } else { Ok(None) }
@@ -112,7 +117,7 @@ impl NodeBackend {
         let proof_ids: Vec<_> =
             transaction.proofs().iter().map(|proof| proof.id(chain, transaction.sender)).collect();
         let id = signed.id();
-        if let Some(submitted) = self.known_transaction(id, &proof_ids)? {
+        if let Some(submitted) = self.known_transaction(&signed, &proof_ids)? {
             return Ok((None, submitted));
         }
         self.transactions.check_room()?;
