@@ -74,6 +74,8 @@ impl Frame {
 
 /// A first buffer of this size holds any vote; larger frames grow by what has arrived.
 const FIRST_BUFFER_BYTES: usize = 8 * 1_024;
+/// How many times what has arrived a buffer holds: each time that it grows, all of that is copied.
+const ROOM_FACTOR: usize = 4;
 
 /// Reads one frame after another. Memory grows with the bytes received, never with the length announced.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl FrameReader {
         let length = u32::from_be_bytes(self.prefix) as usize;
         while self.body_filled < length {
             if self.body_filled == self.body.len() {
-                let size = (2 * self.body_filled).max(FIRST_BUFFER_BYTES).min(length);
+                let size = (ROOM_FACTOR * self.body_filled).max(FIRST_BUFFER_BYTES).min(length);
                 self.body.resize(size, 0);
             }
             let Some(room) = self.body.get_mut(self.body_filled..) else {

@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use cairn_types::state_key::StateSubject;
-use cairn_types::{BlockId, Hash, Height, ProofId, ProofKind, TxId, encode};
+use cairn_types::{BlockId, Hash, Height, ProofId, ProofKind, SignedTransaction, TxId, decode, encode};
 use futures::Stream as FuturesStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -116,7 +116,7 @@ impl Service {
     }
 
     async fn submitted(&self, request: SubmitRequest, timeout: Duration) -> Result<SubmitResponse, Fault> {
-        let tx = txjson::from_bytes(&request.transaction_bytes)?;
+        let tx = txjson::from_bytes(request.transaction_bytes)?;
         let wait = if request.accepted_is_enough { Wait::Accepted } else { Wait::Final(timeout) };
         let outcome = calls::submit(&self.context, tx, wait).await?;
         let (height, time_ms) = outcome.landed.map_or((0, 0), |(height, time_ms)| (height.get(), time_ms));
@@ -327,7 +327,7 @@ impl Cairn for Service {
         if secret::is_secret_length(request.transaction_bytes.len()) {
             // No transaction of ours is refused here by accident: below 4,100 bytes with a signature of
             // 3,309 it may be one, so it is only refused when it does not decode.
-            if txjson::from_bytes(&request.transaction_bytes).is_err() {
+            if decode::<SignedTransaction>(&request.transaction_bytes).is_err() {
                 secret::wipe(request.transaction_bytes);
                 self.context.metrics.secret_refused();
                 return Err(status(&Fault::SecretMaterial));

@@ -19,8 +19,7 @@ use cairn_types::transaction::{
     KEYS_MAX, METADATA_BYTES_MAX, PROOFS_MAX, Payload, Proofs, TRANSACTION_VERSION,
 };
 use cairn_types::{
-    ChainId, KeyRef, Proof, ProofKind, PublicKey, Scheme, Signature, SignedTransaction, Transaction,
-    TreeKind, decode,
+    ChainId, KeyRef, Proof, ProofKind, PublicKey, Scheme, Signature, SignedTransaction, Transaction, TreeKind,
 };
 use serde_json::Value;
 use zeroize::Zeroize;
@@ -69,8 +68,8 @@ pub(crate) fn transaction(value: Value, chain: ChainId) -> Result<SignedTransact
 ///
 /// # Errors
 /// When they are not exactly one signed transaction.
-pub(crate) fn from_bytes(bytes: &[u8]) -> Result<SignedTransaction, Fault> {
-    decode(bytes).map_err(|error| Fault::InvalidParams {
+pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<SignedTransaction, Fault> {
+    SignedTransaction::from_canonical(bytes).map_err(|error| Fault::InvalidParams {
         reason: format!("tx is {error}"),
         hint: Some("send the borsh bytes of SignedTransaction, nothing before or after".into()),
     })
@@ -79,7 +78,7 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> Result<SignedTransaction, Fault> {
 fn from_base64(text: &str) -> Result<SignedTransaction, Fault> {
     let bytes =
         STANDARD.decode(text).map_err(|error| Fault::invalid(format!("tx is not padded base64: {error}")))?;
-    from_bytes(&bytes)
+    from_bytes(bytes)
 }
 
 fn from_json(value: Value, this_chain: ChainId) -> Result<SignedTransaction, Fault> {

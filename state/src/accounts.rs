@@ -40,7 +40,7 @@ pub struct Part<T> {
 
 impl State {
     fn committed(&self) -> View<'_> {
-        View { store: self.store.as_ref(), chain: Vec::new(), landed: None }
+        View::of(self.store.as_ref())
     }
 
     /// A registered identity as the last final block left it.

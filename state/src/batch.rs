@@ -25,6 +25,11 @@ impl Batch {
         Self::default()
     }
 
+    /// An empty batch with room for so many bytes of keys and values.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), entries: Vec::new() }
+    }
+
     /// Sets `key` to `value`.
     pub fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
         let key = self.keep(key);
@@ -32,10 +37,9 @@ impl Batch {
         self.entries.push(Entry { table, key, value });
     }
 
-    /// Sets `key` to what `write` appends, about `room` bytes.
-    pub fn put_written(&mut self, table: Table, key: &[u8], room: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Sets `key` to what `write` appends.
+    pub fn put_written(&mut self, table: Table, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         let key = self.keep(key);
-        self.bytes.reserve(room);
         let start = self.bytes.len();
         write(&mut self.bytes);
         let value = Some(start..self.bytes.len());

@@ -25,6 +25,11 @@ const PRUNE_EVERY: u64 = 64;
 /// Replaced nodes removed at once, at most: keeps a block's batch small.
 const PRUNED_MAX: usize = 8_192;
 
+/// Bytes that the rows of one record take in a block's batch, and those of everything that a block has once, about: a batch
+/// with room for them from the start does not move the block's body about.
+const RECORD_ROWS_BYTES: usize = 768;
+const BLOCK_ROWS_BYTES: usize = 32 << 10;
+
 /// What [`State::commit`] did.
 #[derive(Clone, Debug)]
 pub struct Committed {
@@ -164,7 +169,7 @@ impl State {
         certificate: &CommitCert,
         proof: Option<&EpochProof>,
     ) -> Result<Batch, StateError> {
-        let mut batch = Batch::new();
+        let mut batch = Batch::with_room(room_of(overlay));
         if let (Some(next), Some(proof)) = (&overlay.head.next, proof) {
             put_epoch(&mut batch, &overlay.head, next, proof);
         }
@@ -290,15 +295,18 @@ pub(crate) fn stored_tip(head: &Head) -> StoredTip {
     }
 }
 
+/// Bytes of everything that a block writes, about.
+fn room_of(overlay: &Overlay) -> usize {
+    let records = overlay.effects.records.len().saturating_mul(RECORD_ROWS_BYTES);
+    overlay.block.transactions_bytes().saturating_add(records).saturating_add(BLOCK_ROWS_BYTES)
+}
+
 pub(crate) fn put_block(batch: &mut Batch, overlay: &Overlay) {
     let head = &overlay.head;
     let height = number(head.header.height.get());
     batch.put(Table::Headers, &height, &encode(head.header.as_ref()));
     batch.put(Table::Blocks, head.id.as_bytes(), &height);
-    let block = &overlay.block;
-    batch.put_written(Table::Bodies, &height, block.transactions_bytes(), |bytes| {
-        block.append_transactions(bytes)
-    });
+    batch.put_written(Table::Bodies, &height, |bytes| overlay.block.append_transactions(bytes));
     for id in &overlay.transactions {
         if let Some(location) = overlay.effects.locations.get(id) {
             batch.put(Table::Transactions, id.as_bytes(), &encode(location));

@@ -235,7 +235,7 @@ impl State {
     /// When storage fails.
     pub fn motions(&self) -> Result<Vec<Motion>, StateError> {
         let time_ms = self.tip().header.time_ms;
-        let view = View { store: self.store.as_ref(), chain: Vec::new(), landed: None };
+        let view = View::of(self.store.as_ref());
         Ok(view.motions()?.into_iter().filter(|motion| motion.expires_ms > time_ms).collect())
     }
 

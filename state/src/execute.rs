@@ -134,16 +134,26 @@ pub(crate) struct Execution<'a> {
     bytes: usize,
     logs: Logs,
     effects: Effects,
-    /// Whether transactions are only judged: then no record is made and no log grows.
+    /// Whether one transaction is only judged: then no record is made, and the logs are not looked at.
     judging: bool,
 }
 
 impl<'a> Execution<'a> {
     /// Starts the block after `parent`; `view` is the state after `parent`.
     pub(crate) fn new(rules: &'a Rules, view: &'a View<'a>, parent: &'a Head, time_ms: u64) -> Self {
-        let mut logs = parent.logs.clone();
-        let mut effects = Effects::default();
-        logs.append_block(&parent.id, &mut effects.log_nodes);
+        let mut execution = Self::on(rules, view, parent, time_ms);
+        execution.logs = parent.logs.clone();
+        execution.logs.append_block(&parent.id, &mut execution.effects.log_nodes);
+        execution
+    }
+
+    /// As [`Execution::new`], for judging one transaction and nothing else.
+    pub(crate) fn judging(rules: &'a Rules, view: &'a View<'a>, parent: &'a Head, time_ms: u64) -> Self {
+        Self { judging: true, ..Self::on(rules, view, parent, time_ms) }
+    }
+
+    /// Without the parent's logs.
+    fn on(rules: &'a Rules, view: &'a View<'a>, parent: &'a Head, time_ms: u64) -> Self {
         let height = parent.header.height.next();
         Self {
             rules,
@@ -158,15 +168,10 @@ impl<'a> Execution<'a> {
             transactions: Vec::new(),
             leaves: Vec::new(),
             bytes: 0,
-            logs,
-            effects,
+            logs: Logs::default(),
+            effects: Effects::default(),
             judging: false,
         }
-    }
-
-    /// As [`Execution::new`], for judging one transaction and nothing else.
-    pub(crate) fn judging(rules: &'a Rules, view: &'a View<'a>, parent: &'a Head, time_ms: u64) -> Self {
-        Self { judging: true, ..Self::new(rules, view, parent, time_ms) }
     }
 
     /// Judges one transaction and, when it is valid, applies it.
@@ -195,6 +200,9 @@ impl<'a> Execution<'a> {
             Payload::Multisig(op) => self.share_control(by, tx, op)?,
             Payload::Governance(op) => self.govern(tx.sender, candidate.id, op)?,
             Payload::Evidence(evidence) => self.convict(evidence)?,
+        }
+        if self.judging {
+            return Ok(());
         }
         let records = self.logs.anchors.size().saturating_sub(first_seq);
         let location = TxLocation {
@@ -244,6 +252,10 @@ impl<'a> Execution<'a> {
         for (index, proof) in proofs.iter().enumerate() {
             let sender = (by.sender, by.identity);
             delegation::check_proof(&mut self.registry, &mut spending, sender, (index, proof))?;
+            if self.judging {
+                // Alone in its block, and a transaction that repeats a proof has no valid shape.
+                continue;
+            }
             let id = proof.id(self.rules.chain, by.sender);
             if self.proofs.contains(&id) {
                 return Err(TxRefusal::ProofRepeatedInBlock { proof: id }.into());

@@ -171,7 +171,7 @@ impl Frozen<'_> {
 
     /// What lies on one side of a leaf's path, from the root down.
     fn beside(&self, key: &Hash, left: bool) -> Result<Vec<Hash>, StateError> {
-        let view = View { store: self.tables.as_ref(), chain: Vec::new(), landed: None };
+        let view = View::of(self.tables.as_ref());
         let proof = authenticated::prove(&view, self.head.tree_version, *key, None)?;
         let from_the_root = proof.siblings.into_iter().rev().enumerate();
         let on_that_side = from_the_root.filter(|(depth, _)| bit(&key.0, *depth) == left);

@@ -27,6 +27,7 @@ mod freeze;
 mod governance;
 mod identity;
 mod install;
+mod keys;
 mod landed;
 mod layout;
 mod log_proof;

@@ -15,6 +15,7 @@ use jmt::storage::{Node, NodeKey};
 use crate::authenticated::{NodeSource, TreeWrites, node_key, read_value};
 use crate::error::StateError;
 use crate::governance::Rules;
+use crate::keys::Keys;
 use crate::landed::Landed;
 use crate::layout::TxLocation;
 use crate::logs::{Logs, StoredNode};
@@ -94,17 +95,29 @@ pub(crate) struct View<'a> {
     pub(crate) store: &'a dyn ReadStorage,
     /// Newest first.
     pub(crate) chain: Vec<Arc<Overlay>>,
-    /// What spares questions to `store` about transactions, where that is the newest state.
-    pub(crate) landed: Option<&'a Landed>,
+    /// What spares questions to `store`, where that is the newest state.
+    pub(crate) memory: Option<Memory<'a>>,
 }
 
-impl View<'_> {
+/// What is known without asking the tables.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory<'a> {
+    pub(crate) landed: &'a Landed,
+    pub(crate) keys: &'a Keys,
+}
+
+impl<'a> View<'a> {
+    /// What the tables say and nothing else.
+    pub(crate) fn of(store: &'a dyn ReadStorage) -> Self {
+        Self { store, chain: Vec::new(), memory: None }
+    }
+
     /// Where a transaction that expires then landed, if it did.
     pub(crate) fn transaction(&self, id: &TxId, expires_ms: u64) -> Result<Option<TxLocation>, StateError> {
         if let Some(found) = self.chain.iter().find_map(|overlay| overlay.effects.locations.get(id)) {
             return Ok(Some(*found));
         }
-        if self.landed.is_some_and(|landed| landed.excludes(id, expires_ms)) {
+        if self.memory.is_some_and(|memory| memory.landed.excludes(id, expires_ms)) {
             return Ok(None);
         }
         read_location(self.store, id)
@@ -142,11 +155,23 @@ impl View<'_> {
         {
             return Ok(key.clone());
         }
+        if let Some(key) = self.memory.and_then(|memory| memory.keys.get(address)) {
+            return Ok(key);
+        }
         let bytes = self
             .store
             .get(Table::PublicKeys, address.as_bytes())?
             .ok_or_else(|| StateError::damaged("public key", format!("the key of {address} is missing")))?;
-        cairn_types::decode(&bytes).map_err(|error| StateError::damaged("public key", error))
+        let key: PublicKey =
+            cairn_types::decode(&bytes).map_err(|error| StateError::damaged("public key", error))?;
+        if key.address() != *address {
+            let why = format!("{} is stored as the key of {address}", key.address());
+            return Err(StateError::damaged("public key", why));
+        }
+        if let Some(memory) = self.memory {
+            memory.keys.keep(key.clone());
+        }
+        Ok(key)
     }
 }
 

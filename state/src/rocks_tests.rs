@@ -52,15 +52,15 @@ fn of_several_writes_to_a_row_in_one_batch_the_last_counts() {
 fn a_key_that_was_not_there_is_found_once_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let store = RocksStorage::open(folder.path()).unwrap();
-    let read = || store.get(Table::PublicKeys, &[7; 32]).unwrap();
+    let read = || store.get(Table::TreeValues, &[7; 32]).unwrap();
     for _ in 0..2 {
         assert_eq!((read(), read()), (None, None), "asked, and remembered");
         let mut batch = Batch::new();
-        batch.put(Table::PublicKeys, &[7; 32], b"new");
+        batch.put(Table::TreeValues, &[7; 32], b"new");
         store.write(&batch, Durability::Buffered).unwrap();
         assert_eq!(read().unwrap(), b"new");
         let mut batch = Batch::new();
-        batch.delete(Table::PublicKeys, &[7; 32]);
+        batch.delete(Table::TreeValues, &[7; 32]);
         store.write(&batch, Durability::Buffered).unwrap();
     }
 }

@@ -163,7 +163,7 @@ fn check_head(store: &dyn ReadStorage, head: &Head, block0: &Header) -> Result<(
     if logs != head.logs {
         return Err(StateError::damaged("log peaks", "they are not those of the stored nodes"));
     }
-    let view = View { store, chain: Vec::new(), landed: None };
+    let view = View::of(store);
     compare(height, "state root", authenticated::root(&view, head.tree_version)?, header.state_root)?;
     // The map already holds what the next block is run by.
     let next = head.rules_after();

@@ -15,8 +15,9 @@ use crate::epochs;
 use crate::error::StateError;
 use crate::execute::{Candidate, Executed, Execution, Halt, check_own_bytes, signing_keys};
 use crate::governance::Rules;
+use crate::keys::Keys;
 use crate::landed::Landed;
-use crate::overlay::{Head, Overlay, View};
+use crate::overlay::{Head, Memory, Overlay, View};
 use crate::prune::Kept;
 use crate::refusal::{BlockFault, TxRefusal};
 use crate::startup;
@@ -53,6 +54,7 @@ pub struct State {
     pub(crate) genesis: Arc<Rules>,
     pub(crate) live: RwLock<Live>,
     pub(crate) landed: Landed,
+    pub(crate) keys: Keys,
     /// Held while a block is executed or committed.
     pub(crate) writer: Mutex<()>,
 }
@@ -81,7 +83,8 @@ impl State {
         let known_after = if began { 0 } else { head.header.time_ms };
         let landed = Landed::after(known_after, genesis.params.replay_window_ms);
         let live = Live { head: Arc::new(head), overlays: HashMap::new(), halted: None, kept };
-        Ok(Self { store, genesis, live: RwLock::new(live), landed, writer: Mutex::new(()) })
+        let keys = Keys::new();
+        Ok(Self { store, genesis, live: RwLock::new(live), landed, keys, writer: Mutex::new(()) })
     }
 
     /// The chain's identity.
@@ -342,7 +345,8 @@ impl State {
             chain.push(overlay.clone());
         }
         let head = chain.first().map_or_else(|| live.head.clone(), |newest| Arc::new(newest.head.clone()));
-        Ok((head, View { store: self.store.as_ref(), chain, landed: Some(&self.landed) }))
+        let memory = Memory { landed: &self.landed, keys: &self.keys };
+        Ok((head, View { store: self.store.as_ref(), chain, memory: Some(memory) }))
     }
 
     /// Keeps an overlay, giving up the oldest one that nothing builds on when there is no room.

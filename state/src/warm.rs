@@ -1,4 +1,4 @@
-//! Rows that every transaction reads, kept outside the database: identities and public keys. What a
+//! Rows that every transaction reads, kept outside the database: values of the authenticated map, identities among them. What a
 //! write touches is forgotten before that write returns, so a row here is never older than the tables.
 
 use std::num::NonZeroUsize;
@@ -81,7 +81,7 @@ impl Warm {
 
 fn name(table: Table, key: &[u8]) -> Option<Key> {
     match table {
-        Table::PublicKeys | Table::TreeValues => Some((table, key.try_into().ok()?)),
+        Table::TreeValues => Some((table, key.try_into().ok()?)),
         _ => None,
     }
 }
@@ -91,19 +91,19 @@ mod tests {
     use super::*;
 
     fn read(warm: &Warm, key: &[u8]) -> Found {
-        warm.get(Table::PublicKeys, key).unwrap()
+        warm.get(Table::TreeValues, key).unwrap()
     }
 
     #[test]
     fn a_row_read_before_a_write_is_not_kept_after_it() {
         let (warm, key) = (Warm::new(), [7; 32]);
         let Found::Unknown(early) = read(&warm, &key) else { panic!("nothing was read yet") };
-        warm.forget([(Table::PublicKeys, key.as_slice())].into_iter());
+        warm.forget([(Table::TreeValues, key.as_slice())].into_iter());
         warm.keep(early, Some(b"old"));
         let Found::Unknown(late) = read(&warm, &key) else { panic!("an old row was kept") };
         warm.keep(late, Some(b"new"));
         assert!(matches!(read(&warm, &key), Found::Row(Some(row)) if row == b"new"));
-        warm.forget([(Table::PublicKeys, key.as_slice())].into_iter());
+        warm.forget([(Table::TreeValues, key.as_slice())].into_iter());
         assert!(matches!(read(&warm, &key), Found::Unknown(_)));
     }
 

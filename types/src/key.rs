@@ -7,6 +7,7 @@ use std::io::{Read, Result as IoResult, Write};
 use std::sync::{Arc, OnceLock};
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use bytes::Bytes;
 
 use crate::codec::invalid;
 use crate::hash::Context;
@@ -159,7 +160,7 @@ impl BorshDeserialize for PublicKey {
 
 /// A signature, not yet checked. Borsh: `u32 length, bytes`, at most [`Signature::BYTES_MAX`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Signature(Arc<[u8]>);
+pub struct Signature(Bytes);
 
 impl Signature {
     /// No supported scheme has longer signatures.
@@ -167,17 +168,30 @@ impl Signature {
 
     /// The signature with these bytes; `None` when longer than [`Self::BYTES_MAX`].
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() <= Self::BYTES_MAX).then(|| Self(bytes.into()))
+        (bytes.len() <= Self::BYTES_MAX).then(|| Self(Bytes::copy_from_slice(bytes)))
     }
 
     /// No bytes: verifies under no key.
     pub fn empty() -> Self {
-        Self(Arc::new([]))
+        Self(Bytes::new())
     }
 
     /// The raw signature.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Reads what borsh wrote at `place` of `buffer`, which it then shares, and moves `place` behind it.
+    pub(crate) fn read_shared(buffer: &Bytes, place: &mut usize) -> IoResult<Self> {
+        let mut rest = buffer.get(*place..).unwrap_or_default();
+        let length = read_length(&mut rest, Self::BYTES_MAX)?;
+        let start = buffer.len().saturating_sub(rest.len());
+        let end = start.saturating_add(length);
+        if rest.len() < length {
+            return Err(invalid(format!("{} bytes where {length} were announced", rest.len())));
+        }
+        *place = end;
+        Ok(Self(buffer.slice(start..end)))
     }
 }
 
@@ -189,7 +203,7 @@ impl fmt::Debug for Signature {
 
 impl BorshSerialize for Signature {
     fn serialize<W: Write>(&self, writer: &mut W) -> IoResult<()> {
-        self.0.as_ref().serialize(writer)
+        self.as_bytes().serialize(writer)
     }
 }
 
@@ -201,11 +215,15 @@ impl BorshDeserialize for Signature {
 
 /// A borsh byte list of at most `bytes_max`, refused before anything is allocated for it.
 pub(crate) fn read_bytes<R: Read>(reader: &mut R, bytes_max: usize) -> IoResult<Vec<u8>> {
+    let mut bytes = vec![0; read_length(reader, bytes_max)?];
+    reader.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_length<R: Read>(reader: &mut R, bytes_max: usize) -> IoResult<usize> {
     let length = u32::deserialize_reader(reader)? as usize;
     if length > bytes_max {
         return Err(invalid(format!("{length} bytes where at most {bytes_max} are allowed")));
     }
-    let mut bytes = vec![0; length];
-    reader.read_exact(&mut bytes)?;
-    Ok(bytes)
+    Ok(length)
 }

@@ -6,9 +6,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use bytes::Bytes;
 use thiserror::Error;
 
-use crate::codec::{DecodeError, decode, encode, encode_sized, invalid};
+use crate::codec::{DecodeError, encode, encode_sized, invalid};
 use crate::delegation::{DelegationFault, DelegationOp};
 use crate::evidence::Evidence;
 use crate::governance::{CHANGES_MAX, GovernanceOp};
@@ -387,7 +388,7 @@ pub struct SignedParts {
 #[derive(Clone)]
 pub struct SignedTransaction {
     parts: SignedParts,
-    canonical: OnceLock<Vec<u8>>,
+    canonical: OnceLock<Bytes>,
     id: OnceLock<TxId>,
     witness: OnceLock<Hash>,
 }
@@ -407,12 +408,28 @@ impl SignedTransaction {
     ///
     /// # Errors
     /// When they are not exactly one signed transaction.
-    pub fn from_canonical(bytes: Vec<u8>) -> Result<Self, DecodeError> {
-        let SignedParts { transaction, signatures } = decode(&bytes)?;
-        let signed = Self::new(transaction, signatures);
+    pub fn from_canonical(bytes: impl Into<Bytes>) -> Result<Self, DecodeError> {
+        let bytes = bytes.into();
+        let signed = Self::sharing(&bytes)
+            .map_err(|error| DecodeError { expected: "SignedTransaction", why: error.to_string() })?;
         // The codec has one encoding for each value, so these bytes are what encoding would give.
         let _ = signed.canonical.set(bytes);
         Ok(signed)
+    }
+
+    /// Decodes all of `bytes`, which the signatures share: they are nearly all of it.
+    fn sharing(bytes: &Bytes) -> IoResult<Self> {
+        let mut rest: &[u8] = bytes;
+        let transaction = Transaction::deserialize(&mut rest)?;
+        let count = u32::deserialize(&mut rest)?;
+        let mut place = bytes.len().saturating_sub(rest.len());
+        let signatures: Vec<_> =
+            (0..count).map(|_| Signature::read_shared(bytes, &mut place)).collect::<IoResult<_>>()?;
+        let left = bytes.len().saturating_sub(place);
+        if left > 0 {
+            return Err(invalid(format!("{left} bytes are left over")));
+        }
+        Ok(Self::new(transaction, signatures))
     }
 
     /// The parts alone.
@@ -421,8 +438,8 @@ impl SignedTransaction {
     }
 
     /// `borsh(transaction) ‖ borsh(signatures)`.
-    pub fn canonical(&self) -> &[u8] {
-        self.canonical.get_or_init(|| encode_sized(&self.parts, self.size_hint()))
+    pub fn canonical(&self) -> &Bytes {
+        self.canonical.get_or_init(|| encode_sized(&self.parts, self.size_hint()).into())
     }
 
     /// The transaction's id: `H[tx](borsh Transaction)`.

@@ -160,7 +160,7 @@ async fn pull(
     let body = encode(&MeshRequest::Transactions { block, positions: missing }).into();
     context.net.send(Command::MeshRequest { to: from, body, reply }).await.ok()?;
     let bytes: Bytes = answer.await.ok()?.ok()?;
-    let list = decode::<Forwarded>(&bytes).ok()?.0;
+    let list = Forwarded::decode(&bytes).ok()?.0;
     list.into_iter().map(|bytes| SignedTransaction::from_canonical(bytes).map(Arc::new).ok()).collect()
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cairn_mempool::{DIRECT_VALIDATORS_MAX, Refusal};
 use cairn_p2p::{Command, GossipTicket, MeshMessage, MessageKind, Outbound, Plane, Verdict};
 use cairn_rpc::Fault;
-use cairn_types::{AuthenticatedTx, SignedTransaction, Verified, decode};
+use cairn_types::{AuthenticatedTx, SignedTransaction, Verified};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
@@ -138,7 +138,7 @@ impl Transactions {
     fn pass_on(&self, signed: Arc<SignedTransaction>) {
         let direct = self.context.epoch().signer.is_some();
         let gossiped = !(direct && reaches_everyone(&self.context));
-        let bytes = gossiped.then(|| Bytes::copy_from_slice(signed.canonical()));
+        let bytes = gossiped.then(|| signed.canonical().clone());
         if direct {
             self.context.pool.lock().set_unsent(signed.id());
             if self.forwards.try_send(signed).is_err() {
@@ -159,7 +159,7 @@ impl Transactions {
         let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
         let transactions = Arc::clone(self);
         self.workers.spawn(move || {
-            match decode::<Forwarded>(&message.body) {
+            match Forwarded::decode(&message.body) {
                 Ok(list) => {
                     transactions.receive(list.0);
                 }
@@ -177,7 +177,8 @@ impl Transactions {
         let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
         let transactions = Arc::clone(self);
         self.workers.spawn(move || {
-            let verdict = transactions.receive(batch.into_iter().map(Vec::from));
+            // Each in memory of its own: one that waits for long does not hold the others'.
+            let verdict = transactions.receive(batch.iter().map(|bytes| Bytes::copy_from_slice(bytes)));
             let net = transactions.context.net.clone();
             // Networking is gone only when the node stops.
             transactions.context.runtime.spawn(async move {
@@ -188,7 +189,7 @@ impl Transactions {
     }
 
     /// Takes transactions that another node sent: canonical bytes each. Gives the verdict on the batch.
-    fn receive(&self, batch: impl IntoIterator<Item = Vec<u8>>) -> Verdict {
+    fn receive(&self, batch: impl IntoIterator<Item = Bytes>) -> Verdict {
         let mut verdict = Verdict::Accept;
         for bytes in batch {
             let Ok(signed) = SignedTransaction::from_canonical(bytes) else { return Verdict::Reject };

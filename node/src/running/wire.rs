@@ -5,6 +5,7 @@ use std::io::{Error, ErrorKind, Read, Result as IoResult};
 use std::sync::Arc;
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use bytes::Bytes;
 use cairn_catchup::RANGE_BLOCKS_MAX;
 use cairn_types::genesis::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
 use cairn_types::{Block, BlockId, CommitCert, Header, Height, Proposal, SignedTransaction};
@@ -74,8 +75,8 @@ impl BorshDeserialize for Entries {
 }
 
 /// Transactions on their way to a leader, each as its canonical bytes.
-#[derive(Clone, PartialEq, Eq, Debug, BorshSerialize)]
-pub(crate) struct Forwarded(pub(crate) Vec<Vec<u8>>);
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Forwarded(pub(crate) Vec<Bytes>);
 
 impl Forwarded {
     /// The bytes of a list of these transactions, each copied once.
@@ -90,15 +91,30 @@ impl Forwarded {
         }
         bytes
     }
-}
 
-impl BorshDeserialize for Forwarded {
-    fn deserialize_reader<R: Read>(reader: &mut R) -> IoResult<Self> {
-        let count = u32::deserialize_reader(reader)?;
+    /// Reads what [`Forwarded::encode`] wrote. Each transaction gets memory of its own: one that waits for long does not hold the
+    /// others'.
+    ///
+    /// # Errors
+    /// When the bytes are anything else, or more than [`FORWARD_TRANSACTIONS_MAX`] transactions.
+    pub(crate) fn decode(mut bytes: &[u8]) -> IoResult<Self> {
+        let rest = &mut bytes;
+        let count = u32::deserialize(rest)?;
         if count as usize > FORWARD_TRANSACTIONS_MAX {
             return Err(too_many("forwarded transactions", count, FORWARD_TRANSACTIONS_MAX));
         }
-        (0..count).map(|_| Vec::deserialize_reader(reader)).collect::<IoResult<_>>().map(Self)
+        let mut list = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let length = u32::deserialize(rest)? as usize;
+            let (transaction, after) = rest.split_at_checked(length).ok_or(ErrorKind::UnexpectedEof)?;
+            list.push(Bytes::copy_from_slice(transaction));
+            *rest = after;
+        }
+        if !rest.is_empty() {
+            let why = format!("{} bytes after the last forwarded transaction", rest.len());
+            return Err(Error::new(ErrorKind::InvalidData, why));
+        }
+        Ok(Self(list))
     }
 }
 
