@@ -5,6 +5,7 @@
 //! for others refuses, and has no form for a key that is used again: `docs/decisions/017-checking-dilithium3.md`. All
 //! that is worked on here is public, so nothing needs to take the same time for every input.
 
+mod lanes;
 mod packing;
 mod ring;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use pulp::{Arch, Simd, WithSimd};
 use shake::{ExtendableOutput as _, Shake128, Shake256, Update as _, XofReader as _};
 
+use lanes::{LANES, RATE, hashed_together};
 use packing::{T1_BYTES, W1_BYTES, Z_BYTES, unpack_hints, unpack_t1, unpack_z, use_hints};
 use ring::{Poly, Q, inner_product};
 
@@ -30,6 +32,9 @@ const SEED_BYTES: usize = 32;
 /// 32, FIPS 204 in the end all 48.
 const HASH_BYTES: usize = 48;
 const CHALLENGE_SEED_BYTES: usize = 32;
+
+/// From so many signatures on it takes less to check them together.
+const TOGETHER_MIN: usize = 4;
 
 /// The length of a key.
 pub(crate) const KEY_BYTES: usize = SEED_BYTES + ROWS * T1_BYTES;
@@ -66,18 +71,89 @@ impl ExpandedKey {
 
     /// Whether `signature` is this key's over `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
-        let (hash, rest) = signature.split_at(HASH_BYTES);
-        let (z, hints) = rest.split_at(COLUMNS * Z_BYTES);
-        let (Some(seed), Some(hints)) = (hash.get(..CHALLENGE_SEED_BYTES), unpack_hints(hints)) else {
-            return false;
-        };
-        let commitment = Commitment { key: self, challenge: challenge(seed), z, hints };
-        let Some(commitment) = Arch::new().dispatch(commitment) else {
-            return false;
-        };
+        let Some(parts) = Parts::of(signature) else { return false };
+        let challenge = challenge(parts.seed, &hashed(&[parts.seed]));
+        let Some(commitment) = parts.commitment(self, challenge) else { return false };
         let message: [u8; 64] = hashed(&[&self.hash, message]);
         let expected: [u8; HASH_BYTES] = hashed(&[&message, commitment.as_flattened()]);
-        hash == expected
+        parts.hash == expected
+    }
+}
+
+/// A signature to check.
+pub(crate) struct Check<'a> {
+    pub(crate) key: Arc<ExpandedKey>,
+    pub(crate) message: &'a [u8],
+    pub(crate) signature: &'a [u8; SIGNATURE_BYTES],
+}
+
+/// Whether each signature is its key's over its message, in order. Many take a quarter less than one after the other: their
+/// hashes are found several at a time.
+pub(crate) fn verify_together(checks: &[Check<'_>]) -> Vec<bool> {
+    let alone = |check: &Check<'_>| check.key.verifies(check.message, check.signature);
+    let (many, few) = checks.split_at(checks.len() - checks.len() % LANES);
+    let (more, few) = if few.len() < TOGETHER_MIN { ([].as_slice(), few) } else { (few, [].as_slice()) };
+    let lists = many.chunks(LANES).chain((!more.is_empty()).then_some(more));
+    let together = lists.flat_map(|checks| verify_lanes(checks).into_iter().take(checks.len()));
+    together.chain(few.iter().map(alone)).collect()
+}
+
+/// The same of at most [`LANES`].
+fn verify_lanes(checks: &[Check<'_>]) -> [bool; LANES] {
+    let nothing = [[].as_slice(); 2];
+    let parts: Vec<_> = checks.iter().map(|check| Parts::of(check.signature)).collect();
+    let seeds: Vec<_> =
+        parts.iter().map(|parts| parts.as_ref().map_or(nothing, |parts| [parts.seed, &[]])).collect();
+    let messages: Vec<_> = checks.iter().map(|check| [&check.key.hash, check.message]).collect();
+    let blocks: [[u8; RATE]; LANES] = hashed_together(&seeds);
+    let messages: [[u8; 64]; LANES] = hashed_together(&messages);
+    let commitments: Vec<_> = checks
+        .iter()
+        .zip(&parts)
+        .zip(&blocks)
+        .map(|((check, parts), block)| {
+            let parts = parts.as_ref()?;
+            parts.commitment(&check.key, challenge(parts.seed, block))
+        })
+        .collect();
+    let inputs: Vec<_> = messages
+        .iter()
+        .zip(&commitments)
+        .map(|(message, commitment)| {
+            commitment.as_ref().map_or(nothing, |it| [message.as_slice(), it.as_flattened()])
+        })
+        .collect();
+    let expected: [[u8; HASH_BYTES]; LANES] = hashed_together(&inputs);
+    let mut good = [false; LANES];
+    for (good, ((parts, commitment), expected)) in
+        good.iter_mut().zip(parts.iter().zip(&commitments).zip(&expected))
+    {
+        *good = commitment.is_some() && parts.as_ref().is_some_and(|parts| parts.hash == expected);
+    }
+    good
+}
+
+/// A signature taken apart.
+struct Parts<'a> {
+    /// The hash of the challenge, and what of it the challenge is drawn from.
+    hash: &'a [u8],
+    seed: &'a [u8],
+    z: &'a [u8],
+    hints: [&'a [u8]; ROWS],
+}
+
+impl<'a> Parts<'a> {
+    /// `None` for hints that are spelled wrongly.
+    fn of(signature: &'a [u8; SIGNATURE_BYTES]) -> Option<Self> {
+        let (hash, rest) = signature.split_at(HASH_BYTES);
+        let (z, hints) = rest.split_at(COLUMNS * Z_BYTES);
+        let seed = hash.get(..CHALLENGE_SEED_BYTES)?;
+        Some(Self { hash, seed, z, hints: unpack_hints(hints)? })
+    }
+
+    /// What the signer committed to; `None` for a `z` that is too large.
+    fn commitment(&self, key: &ExpandedKey, challenge: Poly) -> Option<[[u8; W1_BYTES]; ROWS]> {
+        Arch::new().dispatch(Commitment { key, challenge, z: self.z, hints: self.hints })
     }
 }
 
@@ -154,26 +230,34 @@ fn uniform(seed: &[u8], row: u8, column: u8) -> Poly {
     poly.transpose()
 }
 
-/// The polynomial with 49 coefficients of 1 and -1 that `seed` stands for (FIPS 204, algorithm 29).
-fn challenge(seed: &[u8]) -> Poly {
-    let mut hasher = Shake256::default();
-    hasher.update(seed);
-    let mut stream = hasher.finalize_xof();
-    let mut signs = [0; 8];
-    stream.read(&mut signs);
-    let mut signs = u64::from_le_bytes(signs);
+/// The polynomial with 49 coefficients of 1 and -1 that `seed` stands for (FIPS 204, algorithm 29). `first` are the first bytes of
+/// the seed's hash, more than enough but for one seed in very many.
+fn challenge(seed: &[u8], first: &[u8; RATE]) -> Poly {
+    let (signs, first) = first.split_at(8);
+    let mut signs = signs.first_chunk().map_or(0, |signs| u64::from_le_bytes(*signs));
+    let mut more = None;
+    let mut bytes = first.iter().copied();
+    let mut next = || {
+        bytes.next().unwrap_or_else(|| {
+            let stream = more.get_or_insert_with(|| {
+                let mut hasher = Shake256::default();
+                hasher.update(seed);
+                let mut stream = hasher.finalize_xof();
+                stream.read(&mut [0; RATE]);
+                stream
+            });
+            let mut byte = [0];
+            stream.read(&mut byte);
+            let [byte] = byte;
+            byte
+        })
+    };
     let mut poly = Poly::ZERO;
-    let mut block = [0; 128];
-    let mut bytes = [].iter();
     for last in 256 - TAU..256 {
         let place = loop {
-            match bytes.next().copied().map(usize::from) {
-                Some(place) if place <= last => break place,
-                Some(_) => {}
-                None => {
-                    stream.read(&mut block);
-                    bytes = block.iter();
-                }
+            let place = usize::from(next());
+            if place <= last {
+                break place;
             }
         };
         let coefficients = poly.coefficients_mut();
@@ -184,4 +268,21 @@ fn challenge(seed: &[u8]) -> Poly {
         signs >>= 1;
     }
     poly
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_goes_on_where_its_first_bytes_end() {
+        // Bytes that are refused until the 200th place may be had: then the seed's own hash goes on.
+        let mut first = [0xff; RATE];
+        let known: [u8; 2 * RATE] = hashed(&[b"seed"]);
+        let (_, more) = known.split_at(RATE);
+        let (late, early) = (challenge(b"seed", &first), more.iter().copied().find(|byte| *byte <= 207));
+        assert_eq!(late.coefficients()[usize::from(early.unwrap())].min(1), 1);
+        first[8..8 + RATE - 8].copy_from_slice(&more[..RATE - 8]);
+        assert_eq!(challenge(b"seed", &first).coefficients(), late.coefficients());
+    }
 }

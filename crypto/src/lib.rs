@@ -36,4 +36,4 @@ pub use note_key::{NoteKey, NoteKeyFault, note_binding_preimage, verify_note, ve
 pub use signature::{SignatureFault, verify};
 pub use simulated::sign_simulated;
 pub use transaction::{TransactionFault, verify_transaction};
-pub use verifier::Verifier;
+pub use verifier::{Resolved, Verifier};

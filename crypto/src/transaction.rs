@@ -50,7 +50,8 @@ pub fn verify_transaction(
     if bytes != expected {
         return Err(TransactionFault::Bytes { got: bytes, expected });
     }
-    verify_signatures(&signed, &keys, &ExpandedKeys::of_senders())?;
+    let verdicts = verify_signatures(&[(&signed, &keys)], &ExpandedKeys::of_senders());
+    verdicts.into_iter().collect::<Result<(), _>>()?;
     Ok(authenticated(signed, bytes, keys))
 }
 
@@ -88,23 +89,33 @@ pub(crate) fn check_structure(
     Ok(())
 }
 
+/// Whether every signature of each transaction is good under its keys, in order.
 pub(crate) fn verify_signatures(
-    signed: &SignedTransaction,
-    keys: &[PublicKey],
+    list: &[(&SignedTransaction, &[PublicKey])],
     known: &ExpandedKeys,
-) -> Result<(), TransactionFault> {
-    let preimage = signed.preimage();
-    for (position, (key, signature)) in keys.iter().zip(&signed.signatures).enumerate() {
-        known
-            .verify(key, &preimage, signature)
-            .map_err(|fault| TransactionFault::Signature { position, fault })?;
-    }
-    match (evidence_of(signed), keys.last()) {
-        (Some(evidence), Some(accused)) => {
-            verify_evidence(evidence, signed.transaction.chain, accused, known)
+) -> Vec<Result<(), TransactionFault>> {
+    let preimages: Vec<_> = list.iter().map(|(signed, _)| signed.preimage()).collect();
+    let signed: Vec<_> = list
+        .iter()
+        .zip(&preimages)
+        .flat_map(|((signed, keys), preimage)| {
+            keys.iter().zip(&signed.signatures).map(move |(key, it)| (key, preimage.as_slice(), it))
+        })
+        .collect();
+    let mut verdicts = known.verify_together(&signed).into_iter();
+    let judged = list.iter().map(|(signed, keys)| {
+        let own: Vec<_> = verdicts.by_ref().take(keys.len().min(signed.signatures.len())).collect();
+        for (position, verdict) in own.into_iter().enumerate() {
+            verdict.map_err(|fault| TransactionFault::Signature { position, fault })?;
         }
-        _ => Ok(()),
-    }
+        match (evidence_of(signed), keys.last()) {
+            (Some(evidence), Some(accused)) => {
+                verify_evidence(evidence, signed.transaction.chain, accused, known)
+            }
+            _ => Ok(()),
+        }
+    });
+    judged.collect()
 }
 
 fn evidence_of(signed: &SignedTransaction) -> Option<&Evidence> {

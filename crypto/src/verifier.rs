@@ -47,6 +47,17 @@ pub struct Verifier {
     sets: Mutex<Vec<(ValidatorSet, Hash)>>,
 }
 
+/// A transaction to check, with the keys to check it with: one per entry of `transaction.keys`.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// As it was received.
+    pub signed: Arc<SignedTransaction>,
+    /// Length of its canonical form.
+    pub bytes: usize,
+    /// As for [`crate::verify_transaction`].
+    pub keys: Vec<PublicKey>,
+}
+
 /// What signatures are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Signatures {
@@ -271,46 +282,57 @@ impl Verifier {
         bytes: usize,
         keys: Vec<PublicKey>,
     ) -> Result<Verified<AuthenticatedTx>, TransactionFault> {
-        let got = signed.transaction.chain;
-        if got != self.chain {
-            return Err(TxFault::WrongChain { got, expected: self.chain }.into());
-        }
-        check_structure(&signed, &keys)?;
-        let expected = signed.canonical().len();
-        if self.scheme == Signatures::Simulated {
-            return self.simulated_transaction(signed, expected, bytes, keys);
-        }
-        if bytes != expected {
-            return Err(TransactionFault::Bytes { got: bytes, expected });
-        }
-        let name = transaction_name(&signed, &keys);
-        if !shortcut::is_left_out(Step::Verification) && !self.transactions.holds(&name) {
-            verify_signatures(&signed, &keys, &self.senders)?;
+        let resolved = Resolved { signed, bytes, keys };
+        let name = self.before_signatures(&resolved)?;
+        let Resolved { signed, bytes, keys } = resolved;
+        if let Some(name) = name {
+            verify_signatures(&[(&signed, &keys)], &self.senders).into_iter().collect::<Result<(), _>>()?;
             self.transactions.remember(name);
         }
         Ok(authenticated(signed, bytes, keys))
     }
 
-    /// The same with stand-in signatures. `bytes` counts them at the length of real ones, so that pools and
-    /// blocks fill up as they would.
-    fn simulated_transaction(
+    /// As [`Verifier::transaction`] of each, in order; several together cost less than one after the other.
+    pub fn transactions(
         &self,
-        signed: Arc<SignedTransaction>,
-        encoded: usize,
-        bytes: usize,
-        keys: Vec<PublicKey>,
-    ) -> Result<Verified<AuthenticatedTx>, TransactionFault> {
-        let missing: usize = keys.iter().zip(&signed.signatures).map(|(k, s)| missing_bytes(k, s)).sum();
-        let expected = encoded.saturating_add(missing);
-        if bytes != expected {
-            return Err(TransactionFault::Bytes { got: bytes, expected });
+        list: Vec<Resolved>,
+    ) -> Vec<Result<Verified<AuthenticatedTx>, TransactionFault>> {
+        let mut named: Vec<_> = list.iter().map(|resolved| self.before_signatures(resolved)).collect();
+        let unknown = list.iter().zip(&named).filter(|(_, name)| matches!(name, Ok(Some(_))));
+        let unknown: Vec<_> = unknown.map(|(it, _)| (it.signed.as_ref(), it.keys.as_slice())).collect();
+        let mut verdicts = verify_signatures(&unknown, &self.senders).into_iter();
+        for name in &mut named {
+            if let Ok(Some(known)) = name {
+                match verdicts.next() {
+                    Some(Ok(())) => self.transactions.remember(*known),
+                    Some(Err(fault)) => *name = Err(fault),
+                    None => {}
+                }
+            }
         }
-        let preimage = signed.transaction.preimage();
-        for (position, (key, signature)) in keys.iter().zip(&signed.signatures).enumerate() {
-            verify_simulated(key, &preimage, signature)
-                .map_err(|fault| TransactionFault::Signature { position, fault })?;
+        let judged = list.into_iter().zip(named);
+        judged.map(|(it, name)| name.map(|_| authenticated(it.signed, it.bytes, it.keys))).collect()
+    }
+
+    /// Every rule but those of its signatures. Gives the name under which its verdict is to be remembered; `None` when its
+    /// signatures need no look.
+    fn before_signatures(&self, resolved: &Resolved) -> Result<Option<Hash>, TransactionFault> {
+        let Resolved { signed, bytes, keys } = resolved;
+        let got = signed.transaction.chain;
+        if got != self.chain {
+            return Err(TxFault::WrongChain { got, expected: self.chain }.into());
         }
-        Ok(authenticated(signed, bytes, keys))
+        check_structure(signed, keys)?;
+        let expected = signed.canonical().len();
+        if self.scheme == Signatures::Simulated {
+            return check_simulated(signed, expected, *bytes, keys).map(|()| None);
+        }
+        if *bytes != expected {
+            return Err(TransactionFault::Bytes { got: *bytes, expected });
+        }
+        let name = transaction_name(signed, keys);
+        let known = shortcut::is_left_out(Step::Verification) || self.transactions.holds(&name);
+        Ok((!known).then_some(name))
     }
 
     /// Remembers a certificate that our own replica formed from votes this verifier had checked, so that
@@ -525,6 +547,27 @@ fn inline<C>(carried: &Carried<C>) -> Result<&C, MessageFault> {
         Carried::Inline(certificate) => Ok(certificate),
         Carried::Reference(reference) => Err(MessageFault::Unresolved(Box::new(reference.clone()))),
     }
+}
+
+/// The same with stand-in signatures. `bytes` counts them at the length of real ones, so that pools and
+/// blocks fill up as they would.
+fn check_simulated(
+    signed: &SignedTransaction,
+    encoded: usize,
+    bytes: usize,
+    keys: &[PublicKey],
+) -> Result<(), TransactionFault> {
+    let missing: usize = keys.iter().zip(&signed.signatures).map(|(k, s)| missing_bytes(k, s)).sum();
+    let expected = encoded.saturating_add(missing);
+    if bytes != expected {
+        return Err(TransactionFault::Bytes { got: bytes, expected });
+    }
+    let preimage = signed.transaction.preimage();
+    for (position, (key, signature)) in keys.iter().zip(&signed.signatures).enumerate() {
+        verify_simulated(key, &preimage, signature)
+            .map_err(|fault| TransactionFault::Signature { position, fault })?;
+    }
+    Ok(())
 }
 
 /// Proof of having entered `view`: a certificate of the view before, or a timeout certificate of it.

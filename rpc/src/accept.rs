@@ -101,7 +101,7 @@ impl Connection {
         let Self { router, ip, guard } = self;
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
-            let caller = Caller { ip, websocket: false, _connection: guard.clone() };
+            let caller = Caller { ip, _connection: guard.clone() };
             request.extensions_mut().insert(caller);
             let router = router.clone();
             async move {

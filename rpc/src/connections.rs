@@ -78,8 +78,6 @@ impl Drop for ConnectionGuard {
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) ip: IpAddr,
-    /// Whether the request came over a WebSocket (or asks to become one).
-    pub(crate) websocket: bool,
     pub(crate) _connection: Arc<ConnectionGuard>,
 }
 

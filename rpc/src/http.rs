@@ -2,30 +2,26 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use jsonrpsee::server::{Methods, ServerConfig, StopHandle, TowerServiceBuilder, ws};
+use jsonrpsee::server::{Methods, StopHandle, ws};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
-use tower::layer::util::{Identity, Stack};
-use tower::{Layer, Service};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::args::{BlockRef, parse_block_ref_text};
 use crate::backend::{ReceiptForm, RecordKey};
 use crate::calls;
-use crate::config::{BATCH_ITEMS_MAX, BODY_BYTES_MAX, CALLS_IN_FLIGHT_MAX, RESPONSE_BYTES_MAX};
 use crate::connections::Caller;
 use crate::context::Context;
-use crate::envelope::{self, Envelope};
+use crate::envelope;
 use crate::events::events;
 use crate::fault::Fault;
-use crate::gate::{Gate, Scanned};
+use crate::gate::Gate;
 use crate::guard::BrowserPolicy;
 use crate::json;
 use crate::methods::receipt_text;
@@ -36,18 +32,7 @@ use crate::websocket::{MESSAGE_BYTES_READ_MAX, Sessions};
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const NO_CACHE: &str = "no-cache";
 const PLAIN: &str = "text/plain; charset=utf-8";
-
-/// Wraps jsonrpsee's dispatch in a [`Gate`].
-#[derive(Clone)]
-pub(crate) struct GateLayer(Arc<Context>);
-
-impl<S> Layer<S> for GateLayer {
-    type Service = Gate<S>;
-
-    fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, context: self.0.clone() }
-    }
-}
+const JSON: &str = "application/json; charset=utf-8";
 
 /// What the handlers share.
 pub(crate) type App = Arc<Shared>;
@@ -56,9 +41,7 @@ pub(crate) type App = Arc<Shared>;
 pub(crate) struct Shared {
     pub(crate) context: Arc<Context>,
     policy: Arc<BrowserPolicy>,
-    rpc: TowerServiceBuilder<Stack<GateLayer, Identity>, Identity>,
     methods: Methods,
-    stop: StopHandle,
     sessions: Arc<Sessions>,
     tasks: TaskTracker,
 }
@@ -71,22 +54,8 @@ impl Shared {
         stop: StopHandle,
         tasks: TaskTracker,
     ) -> App {
-        let limit = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        let config = ServerConfig::builder()
-            .max_request_body_size(limit(BODY_BYTES_MAX))
-            .max_response_body_size(limit(RESPONSE_BYTES_MAX))
-            // Ours are counted before they get here; jsonrpsee counts requests as connections.
-            .max_connections(limit(CALLS_IN_FLIGHT_MAX))
-            .set_batch_request_config(jsonrpsee::server::BatchRequestConfig::Limit(limit(BATCH_ITEMS_MAX)))
-            .http_only()
-            .build();
-        let gate = jsonrpsee::core::middleware::RpcServiceBuilder::new().layer(GateLayer(context.clone()));
-        let rpc = jsonrpsee::server::Server::builder()
-            .set_config(config)
-            .set_rpc_middleware(gate)
-            .to_service_builder();
-        let sessions = Arc::new(Sessions::new(Arc::clone(&context), methods.clone(), stop.clone()));
-        Arc::new(Self { context, policy: Arc::new(policy), rpc, methods, stop, sessions, tasks })
+        let sessions = Arc::new(Sessions::new(Arc::clone(&context), methods.clone(), stop));
+        Arc::new(Self { context, policy: Arc::new(policy), methods, sessions, tasks })
     }
 
     /// Every route of the port.
@@ -112,17 +81,6 @@ impl Shared {
             .layer(from_fn_with_state(self.clone(), admit))
             .layer(cors)
             .with_state(self)
-    }
-
-    async fn dispatch(&self, request: hyper::Request<Body>) -> Response {
-        let mut service = self.rpc.clone().build(self.methods.clone(), self.stop.clone());
-        match service.call(request).await {
-            Ok(response) => response.map(Body::new),
-            Err(error) => {
-                tracing::error!(%error, "a JSON-RPC request could not be dispatched");
-                plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
-            }
-        }
     }
 }
 
@@ -167,11 +125,7 @@ async fn websocket_only(State(app): State<App>, request: Request) -> Response {
 
 async fn upgrade(app: &App, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let Some(caller) = parts.extensions.get::<Caller>() else {
-        tracing::error!("a request without its caller");
-        return plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
-    };
-    let caller = Caller { websocket: true, ..caller.clone() };
+    let Some(caller) = parts.extensions.get::<Caller>().cloned() else { return without_caller() };
     let (sessions, tasks) = (Arc::clone(&app.sessions), app.tasks.clone());
     match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => upgrade
@@ -191,24 +145,27 @@ async fn post(State(app): State<App>, request: Request) -> Response {
             "JSON-RPC needs the header `content-type: application/json`; with curl, add -H 'content-type: application/json'\n",
         );
     }
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    let Some(caller) = parts.extensions.get::<Caller>().cloned() else { return without_caller() };
     let body = match envelope::read(body, app.context.config.request_timeout).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
-    match envelope::examine(body) {
-        Envelope::Call(body) => {
-            parts.extensions.insert(Scanned);
-            app.dispatch(hyper::Request::from_parts(parts, Body::from(body))).await
+    let gate =
+        Gate { context: Arc::clone(&app.context), methods: app.methods.clone(), caller, session: None };
+    match gate.answer(body).await {
+        Some(answer) => {
+            let (json, _, _) = answer.into_parts();
+            ([(header::CONTENT_TYPE, JSON)], String::from(Box::<str>::from(json))).into_response()
         }
-        Envelope::Notification => StatusCode::NO_CONTENT.into_response(),
-        Envelope::Refuse { id, fault } => {
-            if fault == Fault::SecretMaterial {
-                app.context.metrics.secret_refused();
-            }
-            Json(json!({ "jsonrpc": "2.0", "id": id, "error": fault.to_json() })).into_response()
-        }
+        None => StatusCode::NO_CONTENT.into_response(),
     }
+}
+
+/// Every connection is accepted with its caller.
+fn without_caller() -> Response {
+    tracing::error!("a request without its caller");
+    plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
 }
 
 /// The browser asks before a page of another origin may send JSON; it does not before a form's types.

@@ -20,6 +20,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct NodeApi {
     url: String,
+    /// The same, read once; `None` when it is no address, which the first call says.
+    parsed: Option<reqwest::Url>,
     http: reqwest::Client,
 }
 
@@ -75,7 +77,8 @@ impl NodeApi {
     /// The node at `url`, for instance `http://127.0.0.1:27002`.
     pub fn new(url: &str) -> Self {
         let http = reqwest::Client::builder().timeout(CALL_PATIENCE).no_proxy().tcp_nodelay(true).build();
-        Self { url: url.trim_end_matches('/').to_owned(), http: http.unwrap_or_default() }
+        let url = url.trim_end_matches('/').to_owned();
+        Self { parsed: reqwest::Url::parse(&url).ok(), url, http: http.unwrap_or_default() }
     }
 
     /// Where it is.
@@ -123,7 +126,11 @@ impl NodeApi {
     /// What the node answered, or that it did not.
     pub async fn post(&self, body: Vec<u8>) -> Result<Value, CallFault> {
         let unreachable = |error: reqwest::Error| CallFault::Unreachable(plain(&error));
-        let request = self.http.post(&self.url).header("content-type", "application/json").body(body);
+        let request = match &self.parsed {
+            Some(url) => self.http.post(url.clone()),
+            None => self.http.post(&self.url),
+        };
+        let request = request.header("content-type", "application/json").body(body);
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(unreachable)?;

@@ -29,8 +29,11 @@ type Row = [u32; 16];
 #[repr(align(64))]
 pub(super) struct Poly([Row; 16]);
 
-/// The factors of four levels: of each of 1, 2, 4 and 8 blocks of rows one after the other, column by column.
-type Zetas = [Row; 15];
+/// Factors, column by column: each with the same times `q^-1`, modulo `2^32`.
+type Factors = [Row; 2];
+
+/// The factors of four levels: of each of 1, 2, 4 and 8 blocks of rows one after the other.
+type Zetas = [Factors; 15];
 
 /// Those of the first four levels, of the last four, and of the way back.
 const EARLY: Zetas = zetas(false, false);
@@ -52,7 +55,7 @@ const fn power(k: usize) -> u32 {
 
 #[expect(clippy::indexing_slicing, reason = "worked out by the compiler")]
 const fn zetas(late: bool, back: bool) -> Zetas {
-    let mut all = [[0; 16]; 15];
+    let mut all = [[[0; 16]; 2]; 15];
     let mut blocks = 1;
     while blocks <= 8 {
         let mut block = 0;
@@ -61,8 +64,9 @@ const fn zetas(late: bool, back: bool) -> Zetas {
             while column < 16 {
                 let (count, index) =
                     if late { (16 * blocks, column * blocks + block) } else { (blocks, block) };
-                all[blocks - 1 + block][column] =
-                    if back { Q - power(2 * count - 1 - index) } else { power(count + index) };
+                let zeta = if back { Q - power(2 * count - 1 - index) } else { power(count + index) };
+                all[blocks - 1 + block][0][column] = zeta;
+                all[blocks - 1 + block][1][column] = zeta.wrapping_mul(Q_INVERSE);
                 column += 1;
             }
             block += 1;
@@ -74,11 +78,18 @@ const fn zetas(late: bool, back: bool) -> Zetas {
 
 /// `a b 2^-32` modulo `q`, below `2 q`, for `a b` below `2^32 q`.
 #[inline(always)]
-fn product<S: Simd>(simd: S, a: S::u32s, b: S::u32s) -> S::u32s {
-    let (low, high) = simd.widening_mul_u32s(a, b);
-    let (factor, _) = simd.widening_mul_u32s(low, simd.splat_u32s(Q_INVERSE));
-    let (_, multiple) = simd.widening_mul_u32s(factor, simd.splat_u32s(Q));
-    simd.sub_u32s(simd.add_u32s(high, simd.splat_u32s(Q)), multiple)
+fn product<S: Simd>(simd: S, values: &mut Row, [factors, inverse]: &Factors) {
+    let mut multiples = [0; 16];
+    for ((multiple, value), inverse) in multiples.iter_mut().zip(values.iter()).zip(inverse) {
+        *multiple = value.wrapping_mul(*inverse);
+    }
+    let values = S::as_mut_simd_u32s(values).0.iter_mut();
+    let rest = S::as_simd_u32s(factors).0.iter().zip(S::as_simd_u32s(&multiples).0);
+    for (value, (factor, multiple)) in values.zip(rest) {
+        let (_, high) = simd.widening_mul_u32s(*value, *factor);
+        let (_, less) = simd.widening_mul_u32s(*multiple, simd.splat_u32s(Q));
+        *value = simd.sub_u32s(simd.add_u32s(high, simd.splat_u32s(Q)), less);
+    }
 }
 
 /// Four levels: values grow by `2 q` on each.
@@ -110,23 +121,23 @@ fn back<S: Simd>(simd: S, rows: &mut [Row; 16], zetas: &Zetas, mut bound: u32) {
 
 // No closures here: what is not a function of its own that says so may be left outside the vector instructions.
 #[inline(always)]
-fn butterfly<S: Simd>(simd: S, low: &mut Row, high: &mut Row, zetas: &Row) {
-    let (low, high) = (S::as_mut_simd_u32s(low).0, S::as_mut_simd_u32s(high).0);
-    for ((low, high), zeta) in low.iter_mut().zip(high).zip(S::as_simd_u32s(zetas).0) {
-        let turned = product(simd, *high, *zeta);
+fn butterfly<S: Simd>(simd: S, low: &mut Row, high: &mut Row, zetas: &Factors) {
+    product(simd, high, zetas);
+    for (low, high) in S::as_mut_simd_u32s(low).0.iter_mut().zip(S::as_mut_simd_u32s(high).0) {
+        let turned = *high;
         *high = simd.sub_u32s(simd.add_u32s(*low, simd.splat_u32s(2 * Q)), turned);
         *low = simd.add_u32s(*low, turned);
     }
 }
 
 #[inline(always)]
-fn butterfly_back<S: Simd>(simd: S, low: &mut Row, high: &mut Row, zetas: &Row, bound: u32) {
-    let (low, high) = (S::as_mut_simd_u32s(low).0, S::as_mut_simd_u32s(high).0);
-    for ((low, high), zeta) in low.iter_mut().zip(high).zip(S::as_simd_u32s(zetas).0) {
+fn butterfly_back<S: Simd>(simd: S, low: &mut Row, high: &mut Row, zetas: &Factors, bound: u32) {
+    for (low, high) in S::as_mut_simd_u32s(low).0.iter_mut().zip(S::as_mut_simd_u32s(high).0) {
         let difference = simd.sub_u32s(simd.add_u32s(*low, simd.splat_u32s(bound)), *high);
         *low = simd.add_u32s(*low, *high);
-        *high = product(simd, difference, *zeta);
+        *high = difference;
     }
+    product(simd, high, zetas);
 }
 
 #[inline(always)]
@@ -166,9 +177,8 @@ impl Poly {
         let mut rows = transposed(&self.0);
         // Up to 512 q in the end, the largest multiple of q that 32 bits hold.
         back(simd, &mut rows, &BACK_EARLY, 32 * Q);
-        let last = simd.splat_u32s(LAST);
-        for values in S::as_mut_simd_u32s(rows.as_flattened_mut()).0 {
-            *values = product(simd, *values, last);
+        for values in &mut rows {
+            product(simd, values, &[[LAST; 16], [LAST.wrapping_mul(Q_INVERSE); 16]]);
         }
         for value in rows.as_flattened_mut() {
             *value = (*value).min(value.wrapping_sub(Q));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cairn_crypto::{Resolved, TransactionFault};
 use cairn_mempool::{DIRECT_VALIDATORS_MAX, Refusal};
 use cairn_p2p::{Command, GossipTicket, MeshMessage, MessageKind, Outbound, Plane, Verdict};
 use cairn_rpc::Fault;
@@ -33,6 +34,8 @@ const FORWARD_PAUSE_BUSY: Duration = Duration::from_millis(25);
 /// Transactions in the pool from which on a node is that busy: those of 25 ms at 6,000 a second.
 const BUSY_TRANSACTIONS: usize = 150;
 
+/// Transactions of a list whose signatures are checked together: as many as that gains by.
+const CHECKED_TOGETHER: usize = 8;
 /// When a sender whose transaction was evicted should try again, ms.
 const EVICTED_RETRY_MS: u64 = 1_000;
 
@@ -191,13 +194,18 @@ impl Transactions {
     /// Takes transactions that another node sent: canonical bytes each. Gives the verdict on the batch.
     fn receive(&self, batch: impl IntoIterator<Item = Bytes>) -> Verdict {
         let mut verdict = Verdict::Accept;
-        for bytes in batch {
-            let Ok(signed) = SignedTransaction::from_canonical(bytes) else { return Verdict::Reject };
-            if !self.is_known(&signed) {
-                verdict = worse(verdict, self.take(check(&self.context, Arc::new(signed))));
+        let mut batch = batch.into_iter();
+        loop {
+            let part = batch.by_ref().take(CHECKED_TOGETHER).map(SignedTransaction::from_canonical);
+            let Ok(part) = part.collect::<Result<Vec<_>, _>>() else { return Verdict::Reject };
+            if part.is_empty() {
+                return verdict;
+            }
+            let fresh = part.into_iter().filter(|signed| !self.is_known(signed)).map(Arc::new).collect();
+            for judged in check_together(&self.context, fresh) {
+                verdict = worse(verdict, self.take(judged));
             }
         }
-        verdict
     }
 
     fn take(&self, judged: Result<Verified<AuthenticatedTx>, Fault>) -> Verdict {
@@ -229,6 +237,31 @@ const fn worse(a: Verdict, b: Verdict) -> Verdict {
 
 /// Shape, size, time, keys, signatures, and whether the chain would take it now.
 fn check(context: &Context, signed: Arc<SignedTransaction>) -> Result<Verified<AuthenticatedTx>, Fault> {
+    let Resolved { signed, bytes, keys } = resolve(context, signed)?;
+    let verified = context.verifier.transaction(signed, bytes, keys);
+    accept(context, verified)
+}
+
+/// The same of each.
+fn check_together(
+    context: &Context,
+    list: Vec<Arc<SignedTransaction>>,
+) -> Vec<Result<Verified<AuthenticatedTx>, Fault>> {
+    let mut judged = Vec::with_capacity(list.len());
+    let mut resolved = Vec::with_capacity(list.len());
+    for signed in list {
+        match resolve(context, signed) {
+            Ok(one) => resolved.push(one),
+            Err(fault) => judged.push(Err(fault)),
+        }
+    }
+    let verified = context.verifier.transactions(resolved);
+    judged.extend(verified.into_iter().map(|verified| accept(context, verified)));
+    judged
+}
+
+/// Everything that comes before the signatures, and the keys to check them with.
+fn resolve(context: &Context, signed: Arc<SignedTransaction>) -> Result<Resolved, Fault> {
     let transaction = &signed.transaction;
     transaction.check_shape(context.chain).map_err(|fault| fault_of_shape(&fault))?;
     let bytes = signed.canonical().len();
@@ -236,11 +269,17 @@ fn check(context: &Context, signed: Arc<SignedTransaction>) -> Result<Verified<A
     if bytes > most {
         return Err(Fault::invalid(format!("the transaction has {bytes} bytes; expected at most {most}")));
     }
-    let refuse = |refusal| fault_of_refusal(&refusal);
-    let keys = context.state.resolve_keys(None, transaction).map_err(refuse)?;
-    let verified =
-        context.verifier.transaction(signed, bytes, keys).map_err(|fault| fault_of_signatures(&fault))?;
-    context.state.dry_run(None, &verified, now_ms()).map_err(refuse)?;
+    let keys = context.state.resolve_keys(None, transaction).map_err(|it| fault_of_refusal(&it))?;
+    Ok(Resolved { signed, bytes, keys })
+}
+
+/// What comes after the signatures.
+fn accept(
+    context: &Context,
+    verified: Result<Verified<AuthenticatedTx>, TransactionFault>,
+) -> Result<Verified<AuthenticatedTx>, Fault> {
+    let verified = verified.map_err(|fault| fault_of_signatures(&fault))?;
+    context.state.dry_run(None, &verified, now_ms()).map_err(|it| fault_of_refusal(&it))?;
     Ok(verified)
 }
 
