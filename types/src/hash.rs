@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
+#[path = "hash_chunks.rs"]
+mod chunks;
 #[path = "hash_lanes.rs"]
 mod lanes;
 #[path = "hash_short.rs"]
@@ -129,10 +131,11 @@ impl Context {
 
     /// `H[context](bytes)`.
     pub fn hash(self, bytes: &[u8]) -> Hash {
-        match short::Block::new(bytes) {
-            Some(block) => block.hash(self.short_key()),
-            None => self.hash_parts(&[bytes]),
+        if let Some(block) = short::Block::new(bytes) {
+            return block.hash(self.short_key());
         }
+        let (key, words) = self.keys();
+        chunks::hash(key, words, bytes).unwrap_or_else(|| self.hash_parts(&[bytes]))
     }
 
     /// `H[context](left ‖ right)` of each pair in `below`, into `above`; both end with the shorter one. Several
@@ -201,6 +204,19 @@ mod tests {
         for length in 0..=bytes.len() {
             let expected = blake3::derive_key(Context::BatchLeaf.string(), &bytes[..length]);
             assert_eq!(Context::BatchLeaf.hash(&bytes[..length]).0, expected, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn every_number_of_chunks_gives_what_derive_key_gives() {
+        let bytes: Vec<u8> =
+            (0..18 * 1_024u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for chunks in 0..=17 {
+            for around in [0, 1, 63, 64, 65, 245, 1_023] {
+                let message = &bytes[..chunks * 1_024 + around];
+                let expected = blake3::derive_key(Context::Witness.string(), message);
+                assert_eq!(Context::Witness.hash(message).0, expected, "{} bytes", message.len());
+            }
         }
     }
 

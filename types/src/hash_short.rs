@@ -15,11 +15,11 @@ use super::Hash;
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: usize = 64;
 /// Blocks given to the processor at once: the most lanes that any of today's have.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// The flags of the BLAKE3 paper, section 2.2: derive-key material, first and last block of a chunk, root.
-const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
-const CHUNK_START: u8 = 1 << 0;
-const CHUNK_END: u8 = 1 << 1;
+pub(super) const DERIVE_KEY_MATERIAL: u8 = 1 << 6;
+pub(super) const CHUNK_START: u8 = 1 << 0;
+pub(super) const CHUNK_END: u8 = 1 << 1;
 const ROOT: u8 = 1 << 3;
 /// All of them: of the only block of a message.
 pub(super) const ONLY_BLOCK: u32 = (DERIVE_KEY_MATERIAL | CHUNK_START | CHUNK_END | ROOT) as u32;
@@ -38,7 +38,7 @@ impl Key {
     }
 }
 
-fn platform() -> Platform {
+pub(super) fn platform() -> Platform {
     static PLATFORM: OnceLock<Platform> = OnceLock::new();
     *PLATFORM.get_or_init(Platform::detect)
 }

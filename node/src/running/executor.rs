@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_consensus::{BlockVerdict, EpochEnd, Input};
-use cairn_crypto::TransactionFault;
+use cairn_crypto::{Resolved, TransactionFault};
 use cairn_mempool::JUDGED_MAX;
 use cairn_p2p::Command;
 use cairn_rpc::Fault;
@@ -24,11 +24,12 @@ use super::epoch::{CannotBegin, EpochInForce};
 use super::faults::fault_of_refusal;
 use super::stages::{Moment, Stage};
 use super::task::Task;
+use super::transactions::CHECKED_TOGETHER;
 use super::wire::Announcement;
 use crate::exit::Exit;
 
-/// Signatures that are worth waking other threads for.
-const PARALLEL_MIN: usize = 8;
+/// Transactions whose signatures are worth waking other threads for: half a millisecond.
+const PARALLEL_MIN: usize = 64;
 
 /// Why a proposed block gets no vote.
 #[derive(Debug, Error)]
@@ -264,20 +265,32 @@ impl Executor {
         parent: BlockId,
         unknown: &[(usize, &Arc<SignedTransaction>)],
     ) -> Result<Vec<(usize, Verified<AuthenticatedTx>)>, Unfit> {
-        let verify = |(index, signed): &(usize, &Arc<SignedTransaction>)| {
-            let index = *index;
-            let keys =
-                self.context.state.resolve_keys(Some(parent), &signed.transaction).map_err(|refusal| {
-                    BlockFault::Transaction { index, id: signed.id(), refusal: Box::new(refusal) }
-                })?;
-            let bytes = signed.canonical().len();
-            let checked = self.context.verifier.transaction(Arc::clone(signed), bytes, keys);
-            checked.map(|tx| (index, tx)).map_err(|fault| Unfit::Signature { index, fault })
+        let resolve = |(index, signed): &(usize, &Arc<SignedTransaction>)| {
+            let keys = self.context.state.resolve_keys(Some(parent), &signed.transaction);
+            let keys = keys.map_err(|refusal| BlockFault::Transaction {
+                index: *index,
+                id: signed.id(),
+                refusal: Box::new(refusal),
+            })?;
+            Ok(Resolved { signed: Arc::clone(signed), bytes: signed.canonical().len(), keys })
         };
-        if unknown.len() < PARALLEL_MIN {
-            return unknown.iter().map(verify).collect();
-        }
-        self.verifiers.install(|| unknown.par_iter().map(verify).collect())
+        let verify = |part: &[(usize, &Arc<SignedTransaction>)]| {
+            let resolved = part.iter().map(resolve).collect::<Result<Vec<_>, Unfit>>()?;
+            let verified = part.iter().zip(self.context.verifier.transactions(resolved));
+            verified
+                .map(|((index, _), checked)| {
+                    let index = *index;
+                    checked.map(|tx| (index, tx)).map_err(|fault| Unfit::Signature { index, fault })
+                })
+                .collect::<Result<Vec<_>, Unfit>>()
+        };
+        let verified: Vec<_> = if unknown.len() < PARALLEL_MIN {
+            unknown.chunks(CHECKED_TOGETHER).map(verify).collect::<Result<_, _>>()?
+        } else {
+            let parts = unknown.par_chunks(CHECKED_TOGETHER);
+            self.verifiers.install(|| parts.map(verify).collect::<Result<_, _>>())?
+        };
+        Ok(verified.into_iter().flatten().collect())
     }
 
     /// Writes final blocks with `write`, and tells everyone. A block of our own making is in the journal's

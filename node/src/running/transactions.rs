@@ -35,7 +35,7 @@ const FORWARD_PAUSE_BUSY: Duration = Duration::from_millis(25);
 const BUSY_TRANSACTIONS: usize = 150;
 
 /// Transactions of a list whose signatures are checked together: as many as that gains by.
-const CHECKED_TOGETHER: usize = 8;
+pub(crate) const CHECKED_TOGETHER: usize = 8;
 /// When a sender whose transaction was evicted should try again, ms.
 const EVICTED_RETRY_MS: u64 = 1_000;
 
