@@ -134,6 +134,54 @@ mod tests {
     }
 
     #[test]
+    fn together_each_signature_gets_the_verdict_that_it_gets_alone() {
+        let keys: Vec<_> = (0..3).map(|_| KeyPair::generate(Scheme::Dilithium3)).collect();
+        let other = KeyPair::generate(Scheme::MlDsa65);
+        let messages: Vec<Vec<u8>> = (0..37usize).map(|n| vec![n as u8; n * 11]).collect();
+        // A byte of the challenge's hash, of z, of the hints; then the wrong message, the wrong length, the other scheme.
+        let changed = [Some(3), Some(700), Some(3_300), None];
+        let items: Vec<_> = messages
+            .iter()
+            .enumerate()
+            .map(|(n, message)| {
+                let key = if n % 7 == 6 { &other } else { &keys[n % 3] };
+                let mut bytes = key.sign(message).as_bytes().to_vec();
+                match changed.get(n % 9) {
+                    Some(Some(at)) => bytes[*at] ^= 1,
+                    Some(None) => bytes.truncate(3_000 + n),
+                    None => {}
+                }
+                let said = if n % 9 == 5 { &messages[0] } else { message };
+                (key.public(), said.as_slice(), Signature::new(&bytes).unwrap())
+            })
+            .collect();
+        for from in 0..9 {
+            for count in 0..=items.len() - from {
+                let part: Vec<_> = items[from..from + count].iter().map(|(k, m, s)| (*k, *m, s)).collect();
+                let alone: Vec<_> = part.iter().map(|(k, m, s)| verify(k, m, s)).collect();
+                let kept = ExpandedKeys::new(NonZeroUsize::new(2).unwrap());
+                assert_eq!(kept.verify_together(&part), alone, "{count} from {from}");
+                assert_eq!(kept.verify_together(&part), alone, "{count} from {from}, again");
+            }
+        }
+        let good = items.iter().filter(|(k, m, s)| verify(k, m, s).is_ok()).count();
+        assert!((10..30).contains(&good), "{good} of {}", items.len());
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_among_new_ones_is_kept_once_it_had_a_good_signature() {
+        let key = KeyPair::generate(Scheme::Dilithium3);
+        let (good, bad) = (key.sign(b"m"), key.sign(b"another"));
+        let check = |signatures: [&Signature; 5]| {
+            let kept = ExpandedKeys::new(NonZeroUsize::new(4).unwrap());
+            let list = signatures.map(|signature| (key.public(), b"m".as_slice(), signature));
+            (kept.verify_together(&list).iter().filter(|it| it.is_ok()).count(), kept.0.len())
+        };
+        assert_eq!(check([&bad, &good, &bad, &good, &good]), (3, 1));
+        assert_eq!(check([&bad; 5]), (0, 0));
+    }
+
+    #[test]
     fn the_other_scheme_keeps_nothing_and_lengths_are_checked() {
         let kept = ExpandedKeys::new(NonZeroUsize::new(4).unwrap());
         for scheme in Scheme::ALL {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cairn_crypto::{
-    KeyFault, KeyPair, SignatureFault, TransactionFault, Verifier, verify, verify_transaction,
+    KeyFault, KeyPair, Resolved, SignatureFault, TransactionFault, Verifier, verify, verify_transaction,
 };
 use cairn_types::identity::IdentityOp;
 use cairn_types::signing::Tag;
@@ -183,6 +183,48 @@ fn transactions_verify_under_inline_and_registered_keys() {
         assert!(matches!(check(&two, &[&b, &a]), Err(TransactionFault::Signature { position: 0, .. })));
         assert_eq!(check(&two, &[&a]), Err(TransactionFault::KeyCount { got: 1, expected: 2 }));
         assert_eq!(check(&two, &[&a, &a]), Err(TransactionFault::KeyRepeated { position: 1 }));
+    }
+}
+
+#[test]
+fn transactions_checked_together_get_the_verdicts_they_get_alone() {
+    let keys: Vec<_> = (0..3).map(|_| KeyPair::generate(Scheme::Dilithium3)).collect();
+    let list: Vec<(SignedTransaction, Vec<&KeyPair>)> = (0..40usize)
+        .map(|n| {
+            let (a, b) = (&keys[n % 3], &keys[(n + 1) % 3]);
+            let registered = vec![KeyRef::Registered(0), KeyRef::Registered(3)];
+            let mut one = match n % 4 {
+                0 => (signed(&[a, b], registered, |tx| tx.nonce = n as u64), vec![a, b]),
+                _ => (signed(&[a], vec![KeyRef::Registered(0)], |tx| tx.nonce = n as u64), vec![a]),
+            };
+            match n % 10 {
+                3 => one.0.transaction.nonce = 1_000,
+                5 => one.1 = vec![b],
+                6 => one.0.transaction.chain = ChainId::ZERO,
+                8 => one.1.clear(),
+                _ => {}
+            }
+            one
+        })
+        .collect();
+    let alone: Vec<_> = list.iter().map(|(signed, keys)| check(signed, keys)).collect();
+    assert!(alone.iter().filter(|it| it.is_ok()).count() > 20);
+    let resolved = |(signed, keys): &(SignedTransaction, Vec<&KeyPair>)| Resolved {
+        signed: Arc::new(signed.clone()),
+        bytes: encode(signed).len(),
+        keys: keys.iter().map(|key| key.public().clone()).collect(),
+    };
+    let verifier = Verifier::new(CHAIN);
+    for again in 0..2 {
+        for part in [0..40, 0..0, 3..4, 1..9, 8..17] {
+            let judged = verifier.transactions(list[part.clone()].iter().map(resolved).collect());
+            let verdicts: Vec<_> =
+                judged.iter().map(|it| it.as_ref().map(drop).map_err(Clone::clone)).collect();
+            assert_eq!(verdicts, alone[part.clone()], "{part:?} {again}");
+            for (good, (signed, _)) in judged.iter().zip(&list[part]) {
+                assert!(good.as_ref().map_or(true, |good| *good.signed == *signed));
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use cairn_state::{State, TxRefusal};
+use cairn_state::{Batch, Durability, State, Storage as _, Table, TxRefusal};
 use cairn_types::delegation::{DelegationOp, Kinds, Lack, Mandate, Rate, Scope, Side, Terms};
 use cairn_types::event::IdentityStep;
 use cairn_types::identity::{IdentityOp, NewKey, Purpose, Purposes, RecoveredKeys};
@@ -51,6 +51,28 @@ fn with_registered(identities: &[u64]) -> State {
     let state = open(&memory());
     identities.iter().for_each(|n| register(&state, *n));
     state
+}
+
+#[test]
+fn a_key_stored_under_another_address_is_damage_unless_the_right_one_is_known() {
+    for known in [false, true] {
+        let store = memory();
+        let state = open(&store);
+        register(&state, 1);
+        let resolve =
+            |state: &State| state.resolve_keys(None, &by(state, 1, &[0], identity(IdentityOp::Register)));
+        if known {
+            assert_eq!(resolve(&state), Ok(vec![key(1)]));
+        }
+        let mut batch = Batch::new();
+        batch.put(Table::PublicKeys, who(1).as_bytes(), &encode(&key(2)));
+        store.write(&batch, Durability::Synced).unwrap();
+        match resolve(&state) {
+            Ok(keys) => assert!(known && keys == [key(1)]),
+            Err(TxRefusal::Unavailable { why }) => assert!(!known && why.contains("is stored as the key of")),
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 fn identity(op: IdentityOp) -> Payload {

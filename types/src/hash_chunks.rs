@@ -25,7 +25,8 @@ pub(super) fn hash(context: &ContextKey, key: &Key, message: &[u8]) -> Option<Ha
     let mut inputs = [first; LANES];
     inputs.iter_mut().zip(chunks).for_each(|(input, chunk)| *input = chunk);
     // A lane left empty costs nothing; three inputs would be two and one.
-    let filled = if chunks.len() % GROUP == GROUP - 1 { chunks.len() + 1 } else { chunks.len() };
+    let missing = usize::from(chunks.len() % GROUP == GROUP - 1);
+    let filled = chunks.len().saturating_add(missing);
     let mut out = [0; 32 * LANES];
     platform().hash_many(
         inputs.get(..filled)?,
@@ -42,9 +43,9 @@ pub(super) fn hash(context: &ContextKey, key: &Key, message: &[u8]) -> Option<Ha
     let mut count = chunks.len();
     if !rest.is_empty() {
         let mut hasher = blake3::Hasher::new_from_context_key(context);
-        hasher.set_input_offset((chunks.len() * CHUNK_LEN) as u64).update(rest);
+        hasher.set_input_offset(chunks.as_flattened().len() as u64).update(rest);
         *values.get_mut(count)? = hasher.finalize_non_root();
-        count += 1;
+        count = count.saturating_add(1);
     }
     let (left, right) = halves(values.get(..count)?);
     let mode = || Mode::DeriveKeyMaterial(context);

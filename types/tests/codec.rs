@@ -333,6 +333,29 @@ proptest! {
     }
 
     #[test]
+    fn bytes_of_a_transaction_mean_the_same_shared_or_copied(
+        signed in signed_transaction(),
+        change in 0..4u8,
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
+        let mut bytes = encode(&signed);
+        let place = at.index(bytes.len());
+        match change {
+            0 => {}
+            1 => bytes[place] = to,
+            2 => bytes.truncate(place),
+            _ => bytes.insert(place, to),
+        }
+        let (shared, copied) = (SignedTransaction::from_canonical(bytes.clone()), decode::<SignedTransaction>(&bytes));
+        prop_assert_eq!(shared.as_ref().ok(), copied.as_ref().ok());
+        if let Ok(shared) = shared {
+            prop_assert_eq!(shared.canonical(), &bytes);
+            prop_assert_eq!(encode(&shared.into_parts()), bytes);
+        }
+    }
+
+    #[test]
     fn what_a_transaction_remembers_is_what_its_parts_give(signed in signed_transaction()) {
         let parts = signed.clone().into_parts();
         let (body, signatures) = (encode(&parts.transaction), encode(&parts.signatures));

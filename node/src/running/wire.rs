@@ -130,3 +130,41 @@ pub(crate) struct Announcement {
 fn too_many(what: &str, got: u32, most: usize) -> Error {
     Error::new(ErrorKind::InvalidData, format!("{got} {what}; expected at most {most}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_types::identity::IdentityOp;
+    use cairn_types::{Address, ChainId, Payload, Signature, Transaction};
+
+    fn signed(nonce: u64) -> Arc<SignedTransaction> {
+        let transaction = Transaction {
+            version: 1,
+            chain: ChainId::ZERO,
+            sender: Address::default(),
+            nonce,
+            expires_ms: 9,
+            keys: Vec::new(),
+            payload: Payload::Identity(IdentityOp::Register),
+        };
+        Arc::new(SignedTransaction::new(transaction, vec![Signature::new(&[7; 300]).unwrap()]))
+    }
+
+    #[test]
+    fn a_forwarded_list_is_read_whole_or_not_at_all() {
+        for count in [0, 1, 3, FORWARD_TRANSACTIONS_MAX] {
+            let list: Vec<_> = (0..count as u64).map(signed).collect();
+            let bytes = Forwarded::encode(&list);
+            let read = Forwarded::decode(&bytes).unwrap().0;
+            assert_eq!(read, list.iter().map(|tx| tx.canonical().clone()).collect::<Vec<_>>());
+            if count < 10 {
+                (0..bytes.len()).for_each(|cut| assert!(Forwarded::decode(&bytes[..cut]).is_err(), "{cut}"));
+                assert!(Forwarded::decode(&[bytes, vec![0]].concat()).is_err());
+            }
+        }
+        let too_many: Vec<_> = (0..=FORWARD_TRANSACTIONS_MAX as u64).map(signed).collect();
+        assert!(Forwarded::decode(&Forwarded::encode(&too_many)).is_err());
+        let endless = [1u32.to_le_bytes(), u32::MAX.to_le_bytes()].concat();
+        assert!(Forwarded::decode(&endless).is_err());
+    }
+}
