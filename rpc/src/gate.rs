@@ -71,7 +71,7 @@ impl Gate {
             && request.id != Id::Null
             && !looks_secret(&message)
         {
-            return Some(self.charged_call(request).await);
+            return self.charged_call(request).await;
         }
         match envelope::examine(message) {
             Envelope::Call(body) => self.dispatch(&body).await,
@@ -93,20 +93,22 @@ impl Gate {
         if first == Some(&b'[') {
             return self.batch(serde_json::from_slice(body).ok()?).await;
         }
-        Some(match serde_json::from_slice::<Request<'_>>(body) {
+        match serde_json::from_slice::<Request<'_>>(body) {
             Ok(request) => self.charged_call(request).await,
             Err(error) => {
                 let reason = format!("not a JSON-RPC request: {error}");
-                refuse(Id::Null, &Fault::InvalidRequest { reason })
+                Some(refuse(Id::Null, &Fault::InvalidRequest { reason }))
             }
-        })
+        }
     }
 
-    async fn charged_call(&self, request: Request<'_>) -> MethodResponse {
-        match self.context.charge(self.caller.ip, 1) {
+    async fn charged_call(&self, request: Request<'_>) -> Option<MethodResponse> {
+        let response = match self.context.charge(self.caller.ip, 1) {
             Ok(()) => self.call(request).await,
             Err(fault) => refuse(request.id(), &fault),
-        }
+        };
+        // The answer to a subscription that was accepted is sent by the library, before its first event.
+        response.is_method_call().then_some(response)
     }
 
     async fn batch(&self, items: Vec<&JsonRawValue>) -> Option<MethodResponse> {

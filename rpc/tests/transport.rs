@@ -163,6 +163,18 @@ async fn each_item_of_a_batch_is_charged_all_or_none() {
 }
 
 #[tokio::test]
+async fn garbage_costs_its_sender_as_calls_do() {
+    let slow = RpcConfig { calls_per_second: 1, calls_burst: 20, loopback_unlimited: false, ..local() };
+    let node = run_with(1, slow).await;
+    let mut kinds = Vec::new();
+    for _ in 0..24 {
+        kinds.push(node.post("garbage").await["error"]["data"]["kind"].clone());
+    }
+    assert_eq!(kinds.first(), Some(&json!("parse_error")));
+    assert_eq!(kinds.last(), Some(&json!("rate_limited")), "{kinds:?}");
+}
+
+#[tokio::test]
 async fn many_in_one_call_are_charged_as_many() {
     let slow = RpcConfig { calls_per_second: 1, calls_burst: 30, loopback_unlimited: false, ..local() };
     let node = run_with(1, slow).await;

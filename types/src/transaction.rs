@@ -427,7 +427,7 @@ impl SignedTransaction {
             (0..count).map(|_| Signature::read_shared(bytes, &mut place)).collect::<IoResult<_>>()?;
         let left = bytes.len().saturating_sub(place);
         if left > 0 {
-            return Err(invalid(format!("{left} bytes are left over")));
+            return Err(invalid(format!("bytes left over: {left}")));
         }
         Ok(Self::new(transaction, signatures))
     }

@@ -25,8 +25,8 @@ use super::wire::{FORWARD_TRANSACTIONS_MAX, Forwarded, Found, MeshRequest};
 const ASSEMBLING_PER_PEER_MAX: usize = 4;
 /// The same of all validators: those of the eight views that a replica looks ahead, and as many liars.
 const ASSEMBLING_MAX: usize = 64;
-/// How often the pool is looked at for transactions that are on their way, and the pause before each look:
-/// together a little more than the pause of whoever passes them on.
+/// How often the pool is looked at for transactions that are on their way, and the pause before each look. Whoever passes them on
+/// sends them to everyone at once, so that what the proposer has is not far.
 const LOOKS: u32 = 5;
 const LOOK_PAUSE: Duration = Duration::from_millis(3);
 /// How long the proposer may take to give what is missing: a round trip between any two places, and the work at both
