@@ -104,7 +104,10 @@ pub(crate) fn verify_signatures(
         .collect();
     let mut verdicts = known.verify_together(&signed).into_iter();
     let judged = list.iter().map(|(signed, keys)| {
-        let own: Vec<_> = verdicts.by_ref().take(keys.len().min(signed.signatures.len())).collect();
+        // There is a verdict for each: without one, nothing is good.
+        let none = |key: &PublicKey| Err(SignatureFault::Refused { scheme: key.scheme() });
+        let own = keys.iter().zip(&signed.signatures);
+        let own: Vec<_> = own.map(|(key, _)| verdicts.next().unwrap_or_else(|| none(key))).collect();
         for (position, verdict) in own.into_iter().enumerate() {
             verdict.map_err(|fault| TransactionFault::Signature { position, fault })?;
         }

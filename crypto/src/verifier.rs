@@ -303,10 +303,10 @@ impl Verifier {
         let mut verdicts = verify_signatures(&unknown, &self.senders).into_iter();
         for name in &mut named {
             if let Ok(Some(known)) = name {
-                match verdicts.next() {
-                    Some(Ok(())) => self.transactions.remember(*known),
-                    Some(Err(fault)) => *name = Err(fault),
-                    None => {}
+                // There is a verdict for each: without one, nothing is good.
+                match verdicts.next().unwrap_or(Err(TransactionFault::Shape(TxFault::NoKeys))) {
+                    Ok(()) => self.transactions.remember(*known),
+                    Err(fault) => *name = Err(fault),
                 }
             }
         }
