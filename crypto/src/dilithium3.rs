@@ -275,6 +275,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_signature_whose_z_is_too_large_is_refused_even_with_the_hash_of_nothing() {
+        let mut signature = [0; SIGNATURE_BYTES];
+        signature[..HASH_BYTES].copy_from_slice(&hashed::<HASH_BYTES>(&[]));
+        let key = ExpandedKey::new(&[7; KEY_BYTES]);
+        assert!(Parts::of(&signature).is_some_and(|parts| parts.commitment(&key, Poly::ZERO).is_none()));
+        let check = || Check { key: Arc::clone(&key), message: b"m", signature: &signature };
+        for count in [1, TOGETHER_MIN, LANES, LANES + 1] {
+            let checks: Vec<_> = (0..count).map(|_| check()).collect();
+            assert_eq!(verify_together(&checks), vec![false; count]);
+        }
+    }
+
+    #[test]
     fn a_challenge_goes_on_where_its_first_bytes_end() {
         // Bytes that are refused until the 200th place may be had: then the seed's own hash goes on.
         let mut first = [0xff; RATE];
