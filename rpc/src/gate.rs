@@ -103,12 +103,10 @@ impl Gate {
     }
 
     async fn charged_call(&self, request: Request<'_>) -> Option<MethodResponse> {
-        let response = match self.context.charge(self.caller.ip, 1) {
+        match self.context.charge(self.caller.ip, 1) {
             Ok(()) => self.call(request).await,
-            Err(fault) => refuse(request.id(), &fault),
-        };
-        // The answer to a subscription that was accepted is sent by the library, before its first event.
-        response.is_method_call().then_some(response)
+            Err(fault) => Some(refuse(request.id(), &fault)),
+        }
     }
 
     async fn batch(&self, items: Vec<&JsonRawValue>) -> Option<MethodResponse> {
@@ -130,7 +128,7 @@ impl Gate {
     /// The answer to one item of a batch; none for a notification.
     async fn item(&self, item: &str) -> Option<MethodResponse> {
         if let Ok(request) = serde_json::from_str::<Request<'_>>(item) {
-            return Some(self.call(request).await);
+            return self.call(request).await;
         }
         if serde_json::from_str::<Notification<'_, Option<&JsonRawValue>>>(item).is_ok() {
             return None;
@@ -159,7 +157,7 @@ impl Gate {
         Ok(label)
     }
 
-    async fn call(&self, request: Request<'_>) -> MethodResponse {
+    async fn call(&self, request: Request<'_>) -> Option<MethodResponse> {
         let started = Instant::now();
         let (label, response) = match self.check(&request) {
             Ok(label) => match self.context.enter() {
@@ -172,7 +170,8 @@ impl Gate {
             }
         };
         self.context.metrics.called(label, outcome(&response), started.elapsed());
-        response
+        // The answer to a subscription that was accepted is sent by the library, before its first event.
+        response.is_method_call().then_some(response)
     }
 
     /// Calls a method by name: what jsonrpsee does behind its own ports.

@@ -106,6 +106,18 @@ async fn a_message_too_long_is_answered_and_one_far_too_long_ends_the_connection
 }
 
 #[tokio::test]
+async fn a_subscription_in_a_batch_is_answered_once() {
+    let node = run(1).await;
+    let mut socket = open(&node).await;
+    let subscribe = json!({ "jsonrpc": "2.0", "id": 7, "method": "chain_subscribe", "params": {} });
+    let first = ask(&mut socket, Message::text(json!([subscribe, status(8)]).to_string())).await;
+    let second = next(&mut socket).await.expect("the other answer");
+    let answers = [first, second].map(|answer| answer.to_string());
+    assert_eq!(answers.iter().filter(|it| it.contains("\"id\":7")).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|it| it.contains("\"id\":8")).count(), 1, "{answers:?}");
+}
+
+#[tokio::test]
 async fn garbage_costs_its_sender_as_calls_do() {
     let slow = RpcConfig { calls_per_second: 1, calls_burst: 20, loopback_unlimited: false, ..local() };
     let node = run_with(1, slow).await;
