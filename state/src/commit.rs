@@ -88,6 +88,15 @@ impl State {
         self.commit_with(blocks, Durability::Buffered, None)
     }
 
+    /// [`State::commit_buffered`] of blocks that the caller has in a log of its own until [`State::sync`] covers them: a power cut may
+    /// take their bodies away alone, and [`State::mend_bodies`] brings them back.
+    ///
+    /// # Errors
+    /// As [`State::commit`].
+    pub fn commit_backed(&self, blocks: &[CertifiedBlock]) -> Result<Committed, StateError> {
+        self.commit_with(blocks, Durability::Backed, None)
+    }
+
     /// Puts every committed block on disk and gives the height up to which that now holds. Waits for no
     /// other call, and holds none up.
     ///
@@ -116,7 +125,10 @@ impl State {
             left = left.saturating_sub(1);
             let overlay = self.overlay_of(certified)?;
             let batch = self.batch_of(&overlay, &certified.certificate, proof)?;
-            let durability = if left == 0 { last } else { Durability::Buffered };
+            let durability = match last {
+                Durability::Synced if left > 0 => Durability::Buffered,
+                last => last,
+            };
             self.landed.add(&overlay.transactions, overlay.head.header.time_ms);
             self.store.write(&batch, durability).map_err(|error| self.halt(error))?;
             done.push(self.advance(&overlay));

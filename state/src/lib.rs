@@ -16,6 +16,8 @@
 mod accounts;
 mod authenticated;
 mod batch;
+#[cfg(feature = "rocksdb")]
+mod bodies;
 mod check;
 mod commit;
 mod convert;

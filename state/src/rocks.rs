@@ -1,6 +1,8 @@
 //! RocksDB as [`Storage`]: the only file that names it.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cairn_types::shortcut::{self, Step};
 use rocksdb::{
@@ -11,6 +13,7 @@ use rocksdb::{
 use rustix::fs::{Mode, OFlags};
 
 use crate::batch::Batch;
+use crate::bodies::{Bodies, Place};
 use crate::storage::{
     Durability, Order, ReadStorage, Scan, Storage, StorageError, Table, Visitor, prefix_end,
 };
@@ -40,6 +43,11 @@ const BESIDE_CACHE_BYTES: usize = 8 << 20;
 const BLOB_BYTES_MIN: u64 = 4 << 10;
 /// Files of a scattered table that are merged at a time, at least.
 const SCATTERED_FILES: i32 = 8;
+/// Bodies of at least this size are written to files of their own where the writer has them elsewhere until a sync. Below it a write of
+/// whole pages that passes the cache by costs more than it saves.
+const FILED_BYTES_MIN: usize = 32 << 10;
+/// Their folder, beside the tables.
+const BODIES_FOLDER: &str = "bodies";
 /// A file that is made and removed to see whether direct writes are taken.
 const DIRECT_PROBE: &str = "direct.probe";
 /// Index keys begin with a 32-byte digest; bloom filters work on it.
@@ -51,6 +59,9 @@ pub struct RocksStorage {
     /// Whether another process writes, and this one reads what had been written when it opened the folder.
     beside: bool,
     warm: Warm,
+    bodies: Bodies,
+    /// Bodies below this height have been deleted, perhaps not on the disk yet.
+    gone: AtomicU64,
     path: PathBuf,
 }
 
@@ -76,7 +87,8 @@ impl RocksStorage {
         let path = path.as_ref().to_path_buf();
         let mut options = database_options();
         options.set_manual_wal_flush(lose_unsynced);
-        options.set_use_direct_io_for_flush_and_compaction(writes_directly(&path));
+        let direct = writes_directly(&path);
+        options.set_use_direct_io_for_flush_and_compaction(direct);
         let mut threads = Env::new().map_err(|error| fault(&error, "open", &path))?;
         // Merges of a long chain keep a core busy for seconds, and nobody waits for them: they stand back behind blocks
         // (docs/decisions/008). When they fall behind, RocksDB slows its writers down, which leaves processor time to them.
@@ -84,7 +96,10 @@ impl RocksStorage {
         options.set_env(&threads);
         let db = DB::open_cf_descriptors(&options, &path, families(cache_bytes))
             .map_err(|error| fault(&error, "open", &path))?;
-        Ok(Self { db, beside: false, warm: Warm::new(), path })
+        let bodies = open_bodies(&path, direct)?;
+        let storage = Self { db, beside: false, warm: Warm::new(), bodies, gone: AtomicU64::new(0), path };
+        storage.remove_unnamed_bodies()?;
+        Ok(storage)
     }
 
     /// Opens a folder to read from, beside the process that has it open: what that process has written so far. Every
@@ -104,7 +119,8 @@ impl RocksStorage {
         let families = families(BESIDE_CACHE_BYTES);
         let db = DB::open_cf_descriptors_as_secondary(&options, path.as_path(), scratch.as_ref(), families)
             .map_err(|error| fault(&error, "open", &path))?;
-        Ok(Self { db, beside: true, warm: Warm::new(), path })
+        let bodies = open_bodies(&path, false)?;
+        Ok(Self { db, beside: true, warm: Warm::new(), bodies, gone: AtomicU64::new(0), path })
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, StorageError> {
@@ -120,10 +136,50 @@ impl RocksStorage {
     /// When the folder cannot be listed.
     pub fn disk_bytes(&self) -> Result<u64, StorageError> {
         let io = |error: std::io::Error| StorageError::Io { doing: "measure", why: error.to_string() };
-        std::fs::read_dir(&self.path).map_err(io)?.try_fold(0u64, |sum, entry| {
+        let bodies = self.bodies.disk_bytes().map_err(io)?;
+        std::fs::read_dir(&self.path).map_err(io)?.try_fold(bodies, |sum, entry| {
             let bytes = entry.and_then(|entry| entry.metadata()).map_err(io)?.len();
             Ok(sum.saturating_add(bytes))
         })
+    }
+
+    /// The row of a key as it stands in RocksDB.
+    fn row(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(!is_asked_once(table));
+        let row = self.db.get_cf_opt(self.family(table)?, key, &options);
+        row.map_err(|error| fault(&error, "read", &self.path))
+    }
+
+    /// A body where its row says that it is, if the row is not the body itself.
+    fn body(&self, row: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StorageError> {
+        let damaged = |why: String| StorageError::Damaged { doing: "read a block's body", why };
+        let Some(row) = row else { return Ok(None) };
+        let Some(place) = Place::of_row(&row).map_err(damaged)? else { return Ok(Some(row)) };
+        let body = self.bodies.read(&place);
+        body.map(Some).map_err(|error| damaged(format!("{place} in {}: {error}", self.path.display())))
+    }
+
+    /// Removes the files of bodies that no row names: those of blocks that a power cut took away, or whose
+    /// bodies were written again elsewhere.
+    fn remove_unnamed_bodies(&self) -> Result<(), StorageError> {
+        let family = self.family(Table::Bodies)?;
+        let last = match self.db.iterator_cf(family, IteratorMode::End).next() {
+            None => None,
+            Some(row) => Some(row.map_err(|error| fault(&error, "scan", &self.path))?.0),
+        };
+        for (number, first) in self.bodies.files() {
+            let key = first.to_be_bytes();
+            let named = match self.row(Table::Bodies, &key)? {
+                Some(row) => Place::of_row(&row).is_ok_and(|place| place.is_some_and(|it| it.file == number)),
+                // Deleted, while others of its file may be there; or never final.
+                None => last.as_ref().is_some_and(|last| **last > key[..]),
+            };
+            if !named {
+                self.bodies.remove(number).map_err(|error| io_fault(&error, "remove a file of bodies"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves all memtables into table files and compacts them: what the data weighs at rest.
@@ -314,7 +370,8 @@ impl ReadStorage for Frozen<'_> {
             Some(snapshot) => snapshot.get_cf_opt(family, key, options),
             None => self.storage.db.get_cf_opt(family, key, &options),
         };
-        row.map_err(|error| fault(&error, "read", &self.storage.path))
+        let row = row.map_err(|error| fault(&error, "read", &self.storage.path))?;
+        if table == Table::Bodies { self.storage.body(row) } else { Ok(row) }
     }
 
     fn scan(&self, scan: Scan<'_>, visit: &mut Visitor<'_>) -> Result<(), StorageError> {
@@ -336,10 +393,10 @@ impl ReadStorage for RocksStorage {
             Some(Found::Unknown(ticket)) => Some(ticket),
             None => None,
         };
-        let mut options = ReadOptions::default();
-        options.fill_cache(!is_asked_once(table));
-        let row = self.db.get_cf_opt(self.family(table)?, key, &options);
-        let row = row.map_err(|error| fault(&error, "read", &self.path))?;
+        let row = self.row(table, key)?;
+        if table == Table::Bodies {
+            return self.body(row);
+        }
         if let Some(ticket) = ticket {
             self.warm.keep(ticket, row.as_deref());
         }
@@ -364,30 +421,65 @@ impl Storage for RocksStorage {
         }
         // A row finds its place in a memtable along the path of the row before it, which the processor's caches still hold when
         // the two are neighbours.
+        let mut gone = 0;
         let mut rows: Vec<_> = batch.entries().collect();
         rows.sort_by_key(|&(table, key, _)| (table.index(), key));
         for (table, key, value) in rows {
             let Some(Some(family)) = families.get(table.index()) else { continue };
-            match value {
-                Some(value) => writes.put_cf(family, key, value),
-                None => writes.delete_cf(family, key),
+            let height = body_height(table, key);
+            match (value, height) {
+                (Some(body), Some(height)) if durability == Durability::Backed && body.len() >= FILED_BYTES_MIN => {
+                    let place = self.bodies.append(height, body);
+                    let place = place.map_err(|error| io_fault(&error, "write a block's body"))?;
+                    writes.put_cf(family, key, place.row());
+                }
+                (Some(value), _) => writes.put_cf(family, key, value),
+                (None, height) => {
+                    writes.delete_cf(family, key);
+                    gone = gone.max(height.map_or(0, |height| height.saturating_add(1)));
+                }
             }
         }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced && !shortcut::is_left_out(Step::Sync));
         let done = self.db.write_opt(writes, &options);
+        self.gone.fetch_max(gone, Ordering::SeqCst);
         self.warm.forget(batch.entries().map(|(table, key, _)| (table, key)));
         done.map_err(|error| fault(&error, "write", &self.path))
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.db
-            .flush_wal(!shortcut::is_left_out(Step::Sync))
-            .map_err(|error| fault(&error, "sync", &self.path))
+        let gone = self.gone.load(Ordering::SeqCst);
+        let sync = !shortcut::is_left_out(Step::Sync);
+        // First, so that no row on the disk names a body that is not, but for rows that the kernel was quicker to write.
+        if sync {
+            self.bodies.sync().map_err(|error| io_fault(&error, "sync the bodies"))?;
+        }
+        self.db.flush_wal(sync).map_err(|error| fault(&error, "sync", &self.path))?;
+        self.bodies.forget_below(gone).map_err(|error| io_fault(&error, "remove a file of bodies"))
     }
 
     fn frozen(&self) -> Box<dyn ReadStorage + '_> {
         Box::new(Frozen { storage: self, snapshot: (!self.beside).then(|| self.db.snapshot()) })
+    }
+}
+
+/// The files of bodies beside the tables.
+fn open_bodies(path: &Path, direct: bool) -> Result<Bodies, StorageError> {
+    Bodies::open(path.join(BODIES_FOLDER), direct).map_err(|error| io_fault(&error, "list the files of bodies"))
+}
+
+/// The height of a block's body by its key.
+fn body_height(table: Table, key: &[u8]) -> Option<u64> {
+    let height = || key.try_into().ok().map(u64::from_be_bytes);
+    (table == Table::Bodies).then(height).flatten()
+}
+
+/// A failure of the operating system as one of ours.
+fn io_fault(error: &io::Error, doing: &'static str) -> StorageError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::DiskFull { doing },
+        _ => StorageError::Io { doing, why: error.to_string() },
     }
 }
 

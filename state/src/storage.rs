@@ -136,6 +136,9 @@ impl Table {
 pub enum Durability {
     /// Atomic and ordered after every earlier write, but a power cut may take it away.
     Buffered,
+    /// As `Buffered`, and a power cut may take the bodies of blocks away alone, leaving everything else: the caller has them
+    /// until a sync and brings them back ([`crate::State::mend_bodies`]).
+    Backed,
     /// On disk, with every earlier write, when the call returns.
     Synced,
 }

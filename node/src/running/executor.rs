@@ -70,7 +70,7 @@ impl Executor {
             let done = match task {
                 Task::Build(slot) => self.build(slot),
                 Task::Check { block, lag_exponent } => self.check(&block, lag_exponent),
-                Task::Commit(blocks) => self.commit(&blocks, State::commit_buffered),
+                Task::Commit(blocks) => self.commit(&blocks, State::commit_backed),
                 Task::Apply(blocks, reply) => {
                     let outcome = self.commit(&blocks, State::commit);
                     // The asker may have been stopped; then nobody needs the answer.
