@@ -144,6 +144,11 @@ impl Journal {
         self.log.bytes()
     }
 
+    /// Whether the log holds the block's body, on disk.
+    pub fn holds(&self, block: BlockId) -> bool {
+        self.log.contains(block)
+    }
+
     /// Makes `record` durable, and before it the new certificates and bodies. Nothing may be signed by it
     /// until this returns `Ok`. Certificates that the record does not name are left out, bodies that the
     /// log holds are not written again, and an unchanged record writes nothing.

@@ -4,12 +4,11 @@
 //! bodies/<number>-<first>.bodies     number: rising from 1; first: height of the first body in it
 //! ```
 //!
-//! A body begins at a multiple of 4 KiB, and zeros follow it up to the next. Nothing in a file says what it holds: that says the row
-//! of the block, its [`Place`]. So bytes that no row names are nothing, whatever they are, and a file is never written to again once
-//! its process has ended: what a crash left half written does no harm.
+//! A body begins at a multiple of 4 KiB, and zeros follow it up to the next. What a file holds is said by the rows of the blocks,
+//! each a [`Place`], and nowhere else. So bytes that no row names are nothing, whatever they are; and since every process begins a file of its
+//! own, what a crash left half written is in nobody's way.
 //!
-//! For every file, bodies at or above its first height are in it or in files of higher numbers. So it takes no list
-//! to see which files hold nothing any more when old blocks go.
+//! No file holds a body at or above the first height of a later one. So when old blocks go, names tell which files hold nothing any more.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +31,8 @@ const ALIGNMENT: usize = 4 << 10;
 const FILE_BYTES: u64 = 64 << 20;
 /// Files held open to read from.
 const OPEN_MAX: usize = 16;
+/// Files that may hold what was written and not synced: as much as the journal's block log holds, 1 GiB, and room to spare.
+const UNSYNCED_FILES_MAX: usize = 32;
 /// The end of a file's name.
 const SUFFIX: &str = ".bodies";
 
@@ -39,7 +40,7 @@ const SUFFIX: &str = ".bodies";
 #[derive(Clone, Copy, PartialEq, Eq, Debug, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Place {
     /// The file's number.
-    pub(crate) file: u64,
+    file: u64,
     at: u64,
     bytes: u32,
     /// CRC-32 of the body.
@@ -70,27 +71,22 @@ impl Place {
     }
 }
 
-/// The folder of the files.
+/// The folder of the files. One writes, many read.
 pub(crate) struct Bodies {
     folder: PathBuf,
     /// Whether writes pass the page cache by.
     direct: bool,
-    inner: Mutex<Inner>,
+    /// Whether what is not synced stays in memory, to be gone when the process dies.
+    holds_back: bool,
+    writer: Mutex<Writer>,
+    files: Mutex<Files>,
 }
 
 #[derive(Default)]
-struct Inner {
-    /// First heights by number.
-    files: BTreeMap<u64, u64>,
+struct Writer {
     /// The file that is written to; none before the first body.
     tail: Option<Tail>,
-    /// Files to read from, by number.
-    open: BTreeMap<u64, Arc<File>>,
-    /// Files written to since the last sync.
-    unsynced: Vec<Arc<File>>,
-    /// Whether a file is new since then.
-    new_file: bool,
-    /// Aligned somewhere within: what is written.
+    /// What is written, aligned somewhere within.
     buffer: Vec<u8>,
 }
 
@@ -100,49 +96,81 @@ struct Tail {
     end: u64,
 }
 
+#[derive(Default)]
+struct Files {
+    /// First heights by number.
+    firsts: BTreeMap<u64, u64>,
+    /// Files to read from, by number.
+    open: BTreeMap<u64, Arc<File>>,
+    /// Files written to since the last sync.
+    unsynced: BTreeMap<u64, Arc<File>>,
+    /// Whether a file is new since then.
+    created: bool,
+    /// What is held back, by its place.
+    held: BTreeMap<(u64, u64), Vec<u8>>,
+}
+
 impl Bodies {
     /// The files in `folder`, which need not exist yet.
     pub(crate) fn open(folder: PathBuf, direct: bool) -> io::Result<Self> {
-        let files = list(&folder)?;
-        Ok(Self { folder, direct, inner: Mutex::new(Inner { files, ..Inner::default() }) })
+        let files = Files { firsts: list(&folder)?, ..Files::default() };
+        Ok(Self { folder, direct, holds_back: false, writer: Mutex::default(), files: Mutex::new(files) })
     }
 
-    /// Number and first height of every file.
+    /// The same, rehearsing a power cut at the end of the process or not.
+    pub(crate) fn holding_back(self, holds_back: bool) -> Self {
+        Self { holds_back, ..self }
+    }
+
+    /// Puts on disk what an earlier process may have written and not synced: it is in the newest files, since callers have
+    /// all of it elsewhere and no room for more.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        for (number, first) in self.files().into_iter().rev().take(UNSYNCED_FILES_MAX) {
+            File::open(self.path(number, first))?.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Number and first height of every file, by number.
     pub(crate) fn files(&self) -> Vec<(u64, u64)> {
-        self.inner.lock().files.iter().map(|(number, first)| (*number, *first)).collect()
+        self.files.lock().firsts.iter().map(|(number, first)| (*number, *first)).collect()
     }
 
     /// Writes a body behind the last one. It survives the process when the call returns, and a power cut once
     /// [`Bodies::sync`] has.
     pub(crate) fn append(&self, height: u64, body: &[u8]) -> io::Result<Place> {
-        let too_long = |_| io::Error::other("a body of 4 GiB");
-        let bytes = u32::try_from(body.len()).map_err(too_long)?;
-        let mut inner = self.inner.lock();
-        let Tail { number, file, end } = self.tail(&mut inner, height)?;
-        write_at(&mut inner.buffer, &file, body, end)?;
-        let written = (body.len().next_multiple_of(ALIGNMENT)) as u64;
-        inner.tail = Some(Tail { number, file: Arc::clone(&file), end: end.saturating_add(written) });
-        if !inner.unsynced.iter().any(|other| Arc::ptr_eq(other, &file)) {
-            inner.unsynced.push(file);
+        let bytes = u32::try_from(body.len()).map_err(|_| io::Error::other("a body of 4 GiB"))?;
+        let mut writer = self.writer.lock();
+        // After a failed write what the file ends with is unknown: the next body begins another.
+        let tail = match writer.tail.take().filter(|tail| tail.end < FILE_BYTES) {
+            Some(tail) => tail,
+            None => self.begin_file(height)?,
+        };
+        let Tail { number, file, end } = tail;
+        let padded = padded(&mut writer.buffer, body)?;
+        let written = padded.len() as u64;
+        if self.holds_back {
+            self.files.lock().held.insert((number, end), padded.to_vec());
+        } else {
+            file.write_all_at(padded, end)?;
         }
+        writer.tail = Some(Tail { number, file: Arc::clone(&file), end: end.saturating_add(written) });
+        self.files.lock().unsynced.insert(number, file);
         Ok(Place { file: number, at: end, bytes, checksum: crc32fast::hash(body) })
     }
 
-    /// The file to write to and where in it, with room left; taken out until the write is done.
-    fn tail(&self, inner: &mut Inner, height: u64) -> io::Result<Tail> {
-        if let Some(tail) = inner.tail.take().filter(|tail| tail.end < FILE_BYTES) {
-            return Ok(tail);
-        }
+    fn begin_file(&self, first: u64) -> io::Result<Tail> {
         std::fs::create_dir_all(&self.folder)?;
-        let number = inner.files.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
+        let mut files = self.files.lock();
+        let number = files.firsts.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
         let mut options = OpenOptions::new();
-        options.create_new(true).read(true).write(true);
+        options.create_new(true).write(true);
         if self.direct {
             options.custom_flags(OFlags::DIRECT.bits().cast_signed());
         }
-        let file = Arc::new(options.open(self.path(number, height))?);
-        inner.files.insert(number, height);
-        inner.new_file = true;
+        let file = Arc::new(options.open(self.path(number, first))?);
+        files.firsts.insert(number, first);
+        files.created = true;
         Ok(Tail { number, file, end: 0 })
     }
 
@@ -151,9 +179,18 @@ impl Bodies {
     /// # Errors
     /// When it is not there, or not what was written.
     pub(crate) fn read(&self, place: &Place) -> io::Result<Vec<u8>> {
-        let file = self.file(place.file)?;
-        let mut body = vec![0; place.bytes as usize];
-        file.read_exact_at(&mut body, place.at)?;
+        let held = self.files.lock().held.get(&(place.file, place.at)).cloned();
+        let body = match held {
+            Some(mut held) => {
+                held.truncate(place.bytes as usize);
+                held
+            }
+            None => {
+                let mut body = vec![0; place.bytes as usize];
+                self.file(place.file)?.read_exact_at(&mut body, place.at)?;
+                body
+            }
+        };
         if crc32fast::hash(&body) != place.checksum {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its checksum is wrong"));
         }
@@ -161,56 +198,69 @@ impl Bodies {
     }
 
     fn file(&self, number: u64) -> io::Result<Arc<File>> {
-        let mut inner = self.inner.lock();
-        if let Some(file) = inner.open.get(&number) {
+        let mut files = self.files.lock();
+        if let Some(file) = files.open.get(&number) {
             return Ok(Arc::clone(file));
         }
-        if !inner.files.contains_key(&number) {
+        if !files.firsts.contains_key(&number) {
             // Another process writes, and this one reads beside it.
-            inner.files = list(&self.folder)?;
+            files.firsts = list(&self.folder)?;
         }
-        let first = inner.files.get(&number).copied();
-        let first = first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("file {number} is missing")))?;
+        let first = files.firsts.get(&number).copied().ok_or(io::ErrorKind::NotFound)?;
         let file = Arc::new(File::open(self.path(number, first))?);
-        if inner.open.len() >= OPEN_MAX {
-            inner.open.pop_first();
+        if files.open.len() >= OPEN_MAX {
+            files.open.pop_first();
         }
-        inner.open.insert(number, Arc::clone(&file));
+        files.open.insert(number, Arc::clone(&file));
         Ok(file)
     }
 
     /// Puts every body that was written before this call on disk. Holds no writer up.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let (unsynced, new_file) = {
-            let mut inner = self.inner.lock();
-            (std::mem::take(&mut inner.unsynced), std::mem::take(&mut inner.new_file))
+        let (unsynced, created, held) = {
+            let mut files = self.files.lock();
+            (std::mem::take(&mut files.unsynced), std::mem::take(&mut files.created), files.held.clone())
         };
-        for file in unsynced {
+        for ((number, at), bytes) in &held {
+            if let Some(file) = unsynced.get(number) {
+                let mut buffer = Vec::new();
+                file.write_all_at(padded(&mut buffer, bytes)?, *at)?;
+            }
+        }
+        for file in unsynced.values() {
             file.sync_data()?;
         }
-        if new_file {
+        if created {
             File::open(&self.folder)?.sync_all()?;
+            // Its own name is in the folder above.
+            self.folder.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())?;
         }
+        self.files.lock().held.retain(|place, _| !held.contains_key(place));
         Ok(())
     }
 
     /// Removes the files that hold nothing at or above a height.
     pub(crate) fn forget_below(&self, height: u64) -> io::Result<()> {
-        let mut inner = self.inner.lock();
+        let mut files = self.files.lock();
         loop {
-            let mut oldest = inner.files.iter().map(|(number, first)| (*number, *first));
-            let (Some((number, first)), Some(_)) = (oldest.next(), oldest.find(|(_, first)| *first <= height)) else {
+            let mut oldest_first = files.firsts.iter().map(|(number, first)| (*number, *first));
+            let Some((number, first)) = oldest_first.next() else { return Ok(()) };
+            if !oldest_first.any(|(_, later)| later <= height) {
                 return Ok(());
-            };
-            inner.remove(&self.path(number, first), number)?;
+            }
+            files.remove(number, &self.path(number, first))?;
         }
     }
 
-    /// Removes a file that no row names.
-    pub(crate) fn remove(&self, number: u64) -> io::Result<()> {
-        let mut inner = self.inner.lock();
-        let Some(first) = inner.files.get(&number).copied() else { return Ok(()) };
-        inner.remove(&self.path(number, first), number)
+    /// Removes the files that hold nothing at or below a height; all of them for `None`. For a folder that was just opened.
+    pub(crate) fn forget_above(&self, height: Option<u64>) -> io::Result<()> {
+        let mut files = self.files.lock();
+        let above = |first: u64| height.is_none_or(|height| first > height);
+        let gone: Vec<_> = files.firsts.iter().map(|(number, first)| (*number, *first)).collect();
+        for (number, first) in gone.into_iter().filter(|(_, first)| above(*first)) {
+            files.remove(number, &self.path(number, first))?;
+        }
+        Ok(())
     }
 
     /// Bytes of all files.
@@ -225,10 +275,10 @@ impl Bodies {
     }
 }
 
-impl Inner {
-    fn remove(&mut self, path: &Path, number: u64) -> io::Result<()> {
+impl Files {
+    fn remove(&mut self, number: u64, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)?;
-        self.files.remove(&number);
+        self.firsts.remove(&number);
         self.open.remove(&number);
         Ok(())
     }
@@ -251,15 +301,22 @@ fn list(folder: &Path) -> io::Result<BTreeMap<u64, u64>> {
     Ok(files)
 }
 
-/// Writes `body` and zeros up to the next multiple of the alignment, from memory that is aligned too.
-fn write_at(buffer: &mut Vec<u8>, file: &File, body: &[u8], at: u64) -> io::Result<()> {
+/// `body` and zeros up to the next multiple of the alignment, in memory that is aligned too.
+fn padded<'a>(buffer: &'a mut Vec<u8>, body: &[u8]) -> io::Result<&'a [u8]> {
     let bytes = body.len().next_multiple_of(ALIGNMENT);
-    buffer.resize(bytes.saturating_add(ALIGNMENT).max(buffer.len()), 0);
+    let room = bytes.saturating_add(ALIGNMENT);
+    if buffer.len() < room {
+        buffer.resize(room, 0);
+    }
     let skip = buffer.as_ptr().align_offset(ALIGNMENT);
-    let end = skip.saturating_add(bytes);
-    let Some(room) = buffer.get_mut(skip..end) else { return Err(io::Error::other("memory cannot be aligned")) };
-    let (text, zeros) = room.split_at_mut(body.len());
+    let aligned = buffer.get_mut(skip..skip.saturating_add(bytes));
+    let aligned = aligned.ok_or_else(|| io::Error::other("memory cannot be aligned"))?;
+    let (text, zeros) = aligned.split_at_mut(body.len());
     text.copy_from_slice(body);
     zeros.fill(0);
-    file.write_all_at(room, at)
+    Ok(aligned)
 }
+
+#[cfg(test)]
+#[path = "bodies_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cairn_types::{BlockId, CertifiedBlock, CommitCert, EpochProof, Height, StateKey, TxId, encode};
+use cairn_types::{Block, BlockId, CertifiedBlock, CommitCert, EpochProof, Height, StateKey, TxId, encode};
 
 use crate::authenticated::node_key;
 use crate::batch::Batch;
@@ -318,12 +318,17 @@ pub(crate) fn put_block(batch: &mut Batch, overlay: &Overlay) {
     let height = number(head.header.height.get());
     batch.put(Table::Headers, &height, &encode(head.header.as_ref()));
     batch.put(Table::Blocks, head.id.as_bytes(), &height);
-    batch.put_written(Table::Bodies, &height, |bytes| overlay.block.append_transactions(bytes));
+    put_body(batch, &overlay.block);
     for id in &overlay.transactions {
         if let Some(location) = overlay.effects.locations.get(id) {
             batch.put(Table::Transactions, id.as_bytes(), &encode(location));
         }
     }
+}
+
+pub(crate) fn put_body(batch: &mut Batch, block: &Block) {
+    let height = number(block.header().height.get());
+    batch.put_written(Table::Bodies, &height, |bytes| block.append_transactions(bytes));
 }
 
 fn put_records(batch: &mut Batch, overlay: &Overlay) {

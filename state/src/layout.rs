@@ -8,7 +8,9 @@ use crate::error::StateError;
 use crate::storage::Table;
 
 /// The layout this build reads and writes.
-pub(crate) const SCHEMA_VERSION: u32 = 3;
+pub(crate) const SCHEMA_VERSION: u32 = 4;
+/// The layout before it: every body was in its row. This build reads it as it is.
+pub(crate) const SCHEMA_WITHOUT_FILES: u32 = 3;
 
 /// Meta: [`SCHEMA_VERSION`], u32 little-endian.
 pub(crate) const META_SCHEMA: &[u8] = b"schema";

@@ -35,6 +35,7 @@ mod layout;
 mod log_proof;
 mod logs;
 mod memory;
+mod mend;
 mod multisig;
 mod overlay;
 mod prune;
@@ -65,7 +66,7 @@ pub use prune::{KEEP_BLOCKS_MIN, Kept, PRUNE_STEP_BLOCKS, Role};
 pub use query::{FinalHeader, ListFilter, LogSizes, Matches, Page, QUERY_MATCHES_MAX, QUERY_PAGE_MAX};
 pub use refusal::{BlockFault, HeaderField, TxRefusal};
 #[cfg(feature = "rocksdb")]
-pub use rocks::{BLOCK_CACHE_MIB, RocksStorage};
+pub use rocks::{BLOCK_CACHE_MIB, RocksStorage, Unsynced};
 pub use snapshot::{
     CHUNK_BYTES, CHUNK_BYTES_MAX, Intake, MapRun, SNAPSHOT_VERSION, SignatureCheck, SnapshotChunk,
     SnapshotFault, SnapshotHandover, SnapshotHead, WindowBlock,

@@ -53,6 +53,18 @@ const DIRECT_PROBE: &str = "direct.probe";
 /// Index keys begin with a 32-byte digest; bloom filters work on it.
 const DIGEST_BYTES: usize = 32;
 
+/// What becomes of written bytes that were not synced when the process dies. Anything but the first is to rehearse power cuts with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unsynced {
+    /// They stay: the kernel has them.
+    #[default]
+    Stays,
+    /// They are gone.
+    Goes,
+    /// The bodies of blocks are gone, if they are in files of their own; the kernel was quicker to write all the rest.
+    BodiesGo,
+}
+
 /// The state's tables in a RocksDB folder.
 pub struct RocksStorage {
     db: DB,
@@ -71,22 +83,22 @@ impl RocksStorage {
     /// # Errors
     /// When another process has it open, the disk fails, or the data is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
-        Self::open_with(path, BLOCK_CACHE_MIB << 20, false)
+        Self::open_with(path, BLOCK_CACHE_MIB << 20, Unsynced::Stays)
     }
 
-    /// [`RocksStorage::open`] with a block cache of this many bytes instead of [`BLOCK_CACHE_MIB`]. With `lose_unsynced`, what
-    /// was written and not synced stays in the process's memory and is gone when it dies, as after a power cut.
+    /// [`RocksStorage::open`] with a block cache of this many bytes instead of [`BLOCK_CACHE_MIB`], and perhaps a rehearsed
+    /// power cut at its end.
     ///
     /// # Errors
     /// As [`RocksStorage::open`].
     pub fn open_with(
         path: impl AsRef<Path>,
         cache_bytes: usize,
-        lose_unsynced: bool,
+        unsynced: Unsynced,
     ) -> Result<Self, StorageError> {
         let path = path.as_ref().to_path_buf();
         let mut options = database_options();
-        options.set_manual_wal_flush(lose_unsynced);
+        options.set_manual_wal_flush(unsynced == Unsynced::Goes);
         let direct = writes_directly(&path);
         options.set_use_direct_io_for_flush_and_compaction(direct);
         let mut threads = Env::new().map_err(|error| fault(&error, "open", &path))?;
@@ -96,9 +108,10 @@ impl RocksStorage {
         options.set_env(&threads);
         let db = DB::open_cf_descriptors(&options, &path, families(cache_bytes))
             .map_err(|error| fault(&error, "open", &path))?;
-        let bodies = open_bodies(&path, direct)?;
+        let bodies = open_bodies(&path, direct)?.holding_back(unsynced != Unsynced::Stays);
         let storage = Self { db, beside: false, warm: Warm::new(), bodies, gone: AtomicU64::new(0), path };
         storage.remove_unnamed_bodies()?;
+        storage.bodies.settle().map_err(|error| io_fault(&error, "sync the bodies"))?;
         Ok(storage)
     }
 
@@ -160,26 +173,21 @@ impl RocksStorage {
         body.map(Some).map_err(|error| damaged(format!("{place} in {}: {error}", self.path.display())))
     }
 
-    /// Removes the files of bodies that no row names: those of blocks that a power cut took away, or whose
-    /// bodies were written again elsewhere.
+    /// Removes the files of bodies whose blocks a power cut took away: their rows, and with them their places.
     fn remove_unnamed_bodies(&self) -> Result<(), StorageError> {
         let family = self.family(Table::Bodies)?;
-        let last = match self.db.iterator_cf(family, IteratorMode::End).next() {
-            None => None,
-            Some(row) => Some(row.map_err(|error| fault(&error, "scan", &self.path))?.0),
-        };
-        for (number, first) in self.bodies.files() {
-            let key = first.to_be_bytes();
-            let named = match self.row(Table::Bodies, &key)? {
-                Some(row) => Place::of_row(&row).is_ok_and(|place| place.is_some_and(|it| it.file == number)),
-                // Deleted, while others of its file may be there; or never final.
-                None => last.as_ref().is_some_and(|last| **last > key[..]),
-            };
-            if !named {
-                self.bodies.remove(number).map_err(|error| io_fault(&error, "remove a file of bodies"))?;
-            }
+        let last = self.db.iterator_cf(family, IteratorMode::End).next().transpose();
+        let last = last.map_err(|error| fault(&error, "scan", &self.path))?;
+        let last = last.and_then(|(key, _)| body_height(Table::Bodies, &key));
+        self.bodies.forget_above(last).map_err(|error| io_fault(&error, "remove a file of bodies"))
+    }
+
+    /// Before the rows that name them: once those are on disk, the caller lets its copies go.
+    fn sync_bodies(&self) -> Result<(), StorageError> {
+        if shortcut::is_left_out(Step::Sync) {
+            return Ok(());
         }
-        Ok(())
+        self.bodies.sync().map_err(|error| io_fault(&error, "sync the bodies"))
     }
 
     /// Moves all memtables into table files and compacts them: what the data weighs at rest.
@@ -440,6 +448,9 @@ impl Storage for RocksStorage {
                 }
             }
         }
+        if durability == Durability::Synced {
+            self.sync_bodies()?;
+        }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced && !shortcut::is_left_out(Step::Sync));
         let done = self.db.write_opt(writes, &options);
@@ -450,12 +461,11 @@ impl Storage for RocksStorage {
 
     fn sync(&self) -> Result<(), StorageError> {
         let gone = self.gone.load(Ordering::SeqCst);
-        let sync = !shortcut::is_left_out(Step::Sync);
-        // First, so that no row on the disk names a body that is not, but for rows that the kernel was quicker to write.
-        if sync {
-            self.bodies.sync().map_err(|error| io_fault(&error, "sync the bodies"))?;
-        }
-        self.db.flush_wal(sync).map_err(|error| fault(&error, "sync", &self.path))?;
+        self.sync_bodies()?;
+        self.db
+            .flush_wal(!shortcut::is_left_out(Step::Sync))
+            .map_err(|error| fault(&error, "sync", &self.path))?;
+        // Not before: a row that comes back after a power cut finds its body.
         self.bodies.forget_below(gone).map_err(|error| io_fault(&error, "remove a file of bodies"))
     }
 

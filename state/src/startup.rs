@@ -20,7 +20,7 @@ use crate::convert::{SCHEMA_BEFORE, convert};
 use crate::epochs::load_rules;
 use crate::error::StateError;
 use crate::governance::Rules;
-use crate::layout::{META_CHAIN, META_SCHEMA, META_TIP, SCHEMA_VERSION, StoredTip};
+use crate::layout::{META_CHAIN, META_SCHEMA, META_TIP, SCHEMA_VERSION, SCHEMA_WITHOUT_FILES, StoredTip};
 use crate::logs::{Lane, Logs};
 use crate::overlay::{Effects, Head, Overlay, View};
 use crate::query::Reader;
@@ -99,7 +99,7 @@ fn create(store: &dyn Storage, block0: &Overlay, chain: ChainId) -> Result<(), S
 
 fn check_owner(store: &dyn Storage, schema: &[u8], expected: ChainId) -> Result<(), StateError> {
     let schema: u32 = decode(schema).map_err(|error| StateError::damaged("schema version", error))?;
-    if schema != SCHEMA_VERSION && schema != SCHEMA_BEFORE {
+    if ![SCHEMA_VERSION, SCHEMA_WITHOUT_FILES, SCHEMA_BEFORE].contains(&schema) {
         return Err(StateError::Schema { found: schema, expected: SCHEMA_VERSION });
     }
     let chain = store.get(Table::Meta, META_CHAIN)?.unwrap_or_default();
@@ -107,10 +107,16 @@ fn check_owner(store: &dyn Storage, schema: &[u8], expected: ChainId) -> Result<
     if found != expected {
         return Err(StateError::WrongGenesis { found, expected });
     }
-    if schema == SCHEMA_BEFORE {
-        convert(store)?;
+    match schema {
+        SCHEMA_BEFORE => convert(store),
+        // An older build must not take the place of a body for a body.
+        SCHEMA_WITHOUT_FILES => {
+            let mut batch = Batch::new();
+            batch.put(Table::Meta, META_SCHEMA, &SCHEMA_VERSION.to_le_bytes());
+            Ok(store.write(&batch, Durability::Synced)?)
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn load(store: &dyn ReadStorage, genesis: &Arc<Rules>) -> Result<Head, StateError> {

@@ -296,7 +296,7 @@ fn another_genesis_schema_or_process_is_refused_in_words() {
     let memory = memory();
     drop(open(&memory));
     memory.tamper(Table::Meta, b"schema", Some(vec![1, 0, 0, 0]));
-    assert_eq!(State::open(memory, &genesis()).err(), Some(StateError::Schema { found: 1, expected: 3 }));
+    assert_eq!(State::open(memory, &genesis()).err(), Some(StateError::Schema { found: 1, expected: 4 }));
 }
 
 #[test]

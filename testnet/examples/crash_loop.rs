@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use cairn_testnet::anchoring::{Anchorer, Wait, request};
 use cairn_testnet::create::Options;
-use cairn_testnet::rehearsal::{Point, Rehearsal};
+use cairn_testnet::rehearsal::{Loss, Point, Rehearsal};
 use cairn_testnet::{LocalNetwork, NodeApi, invariants};
 use cairn_types::{Genesis, Scheme};
 use rand::rngs::StdRng;
@@ -153,7 +153,7 @@ impl Crashes {
         let fate = self.fates.get(&node).copied().unwrap_or_default();
         let name = fate.die_at.filter(|_| !killed).map_or("", |(point, _)| point.name());
         *self.tally.deaths.entry(name).or_default() += 1;
-        self.tally.power_losses += u64::from(fate.lose_unsynced);
+        self.tally.power_losses += u64::from(fate.loss != Loss::Nothing);
     }
 
     /// Starts a node, half of the time with a point to die at.
@@ -161,7 +161,12 @@ impl Crashes {
         let point = Point::OF_BLOCKS[self.random.random_range(0..Point::OF_BLOCKS.len())];
         let pass = self.random.random_range(1..=PASS_MAX);
         let die_at = self.random.random_bool(0.5).then_some((point, pass));
-        let fate = Rehearsal { lose_unsynced: power, die_at };
+        let loss = match power {
+            true if self.random.random_bool(0.5) => Loss::Bodies,
+            true => Loss::Unsynced,
+            false => Loss::Nothing,
+        };
+        let fate = Rehearsal { loss, die_at };
         self.fates.insert(node, fate);
         let rehearsal = (fate != Rehearsal::default()).then_some(fate);
         Ok(self.network.start_rehearsing(node, rehearsal)?)

@@ -26,7 +26,7 @@ pub enum Fault {
     )]
     AlreadyRunning { dir: PathBuf, running: String },
     #[error(
-        "`{text}` is nothing to rehearse: expected `lose-unsynced`, `<point>:<pass>` with a pass from 1, or both with a \
+        "`{text}` is nothing to rehearse: expected `lose-unsynced` or `lose-bodies`, `<point>:<pass>` with a pass from 1, or both with a \
          comma between; the points are {}",
         points()
     )]

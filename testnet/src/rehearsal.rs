@@ -77,18 +77,44 @@ impl fmt::Display for Point {
     }
 }
 
-/// What a node is to rehearse: `lose-unsynced`, `<point>:<pass>` or both, with a comma between.
+/// What is lost when the process dies, as in a power cut.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Loss {
+    /// Nothing: the kernel has it.
+    #[default]
+    Nothing,
+    /// Whatever was not synced.
+    Unsynced,
+    /// Of what was not synced, the bodies of final blocks alone: a kernel may be quicker to write all the rest.
+    Bodies,
+}
+
+impl Loss {
+    /// Every loss.
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Unsynced, Self::Bodies];
+
+    /// Its name on the command line; none for nothing.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::Unsynced => Some("lose-unsynced"),
+            Self::Bodies => Some("lose-bodies"),
+        }
+    }
+}
+
+/// What a node is to rehearse: `lose-unsynced` or `lose-bodies`, `<point>:<pass>`, or both, with a comma between.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Rehearsal {
-    /// What was not synced is lost when the process dies, as in a power cut.
-    pub lose_unsynced: bool,
+    /// What is lost with the process.
+    pub loss: Loss,
     /// Die when this point is passed for the n-th time, n from 1.
     pub die_at: Option<(Point, u64)>,
 }
 
 impl fmt::Display for Rehearsal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lose = self.lose_unsynced.then(|| "lose-unsynced".to_owned());
+        let lose = self.loss.name().map(str::to_owned);
         let die = self.die_at.map(|(point, pass)| format!("{point}:{pass}"));
         f.write_str(&lose.into_iter().chain(die).collect::<Vec<_>>().join(","))
     }
@@ -100,8 +126,11 @@ impl FromStr for Rehearsal {
     fn from_str(text: &str) -> Result<Self, Fault> {
         let mut rehearsal = Self::default();
         for part in text.split(',') {
+            if let Some(loss) = Loss::ALL.into_iter().find(|loss| loss.name() == Some(part)) {
+                rehearsal.loss = loss;
+                continue;
+            }
             match part.split_once(':') {
-                None if part == "lose-unsynced" => rehearsal.lose_unsynced = true,
                 Some((name, pass)) => {
                     let point = Point::ALL.into_iter().find(|point| point.name() == name);
                     let pass = pass.parse().ok().filter(|pass| *pass > 0);
@@ -122,8 +151,8 @@ mod tests {
     #[test]
     fn a_rehearsal_is_read_as_it_is_written() {
         for die_at in Point::ALL.map(|point| Some((point, 7))).into_iter().chain([None]) {
-            for lose_unsynced in [false, true] {
-                let rehearsal = Rehearsal { lose_unsynced, die_at };
+            for loss in Loss::ALL {
+                let rehearsal = Rehearsal { loss, die_at };
                 if rehearsal != Rehearsal::default() {
                     assert_eq!(rehearsal.to_string().parse::<Rehearsal>().unwrap(), rehearsal);
                 }
@@ -136,6 +165,7 @@ mod tests {
         for text in ["", "final", "final:0", "final:x", "nowhere:1", "lose"] {
             let fault = text.parse::<Rehearsal>().unwrap_err().to_string();
             assert!(fault.contains("batch-written") && fault.contains("lose-unsynced"), "{fault}");
+            assert!(fault.contains("lose-bodies"), "{fault}");
         }
     }
 }

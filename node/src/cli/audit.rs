@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cairn_client::Client;
-use cairn_state::{MemoryStorage, RocksStorage, State, Storage};
+use cairn_state::{MemoryStorage, RocksStorage, State, Storage, Unsynced};
 use cairn_types::Genesis;
 use clap::Args;
 use prometheus_client::registry::Registry;
@@ -123,7 +123,7 @@ fn open_state(args: &AuditArgs, data: &std::path::Path, genesis: &Genesis) -> an
     } else {
         let place = data.join("state");
         std::fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
-        Arc::new(RocksStorage::open_with(place, CACHE_BYTES, false)?)
+        Arc::new(RocksStorage::open_with(place, CACHE_BYTES, Unsynced::Stays)?)
     };
     Ok(State::open(storage, genesis)?)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cairn_crypto::Verifier;
-use cairn_state::{Intake, RocksStorage, SnapshotHead, State, StateError, StorageError};
+use cairn_state::{Intake, RocksStorage, SnapshotHead, State, StateError, StorageError, Unsynced};
 use cairn_types::{Genesis, Header, Height};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -89,7 +89,7 @@ fn open(common: &Common) -> anyhow::Result<(Home, Config, Genesis)> {
 
 fn storage(home: &Home, config: &Config) -> anyhow::Result<RocksStorage> {
     let cache = usize::try_from(config.state.cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
-    Ok(RocksStorage::open_with(home.data(), cache, false)?)
+    Ok(RocksStorage::open_with(home.data(), cache, Unsynced::Stays)?)
 }
 
 /// Writes a snapshot of the newest block, whether the node runs or not: the data is read beside the node, which is

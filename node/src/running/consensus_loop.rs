@@ -16,7 +16,7 @@ use cairn_journal::Journal;
 use cairn_p2p::{MessageKind, Outbound, Plane};
 use cairn_testnet::rehearsal::Point;
 use cairn_types::safety::SafetyRecord;
-use cairn_types::{BlockCert, BlockId, Epoch, Height, Message, ValidatorIndex, encode};
+use cairn_types::{BlockCert, BlockId, CertifiedBlock, Epoch, Height, Message, ValidatorIndex, encode};
 use tokio::sync::mpsc;
 
 use super::compact;
@@ -48,6 +48,14 @@ impl Store {
         match journal {
             Some(journal) => Self::Journal(Box::new(journal), Arc::clone(context)),
             None => Self::Follower,
+        }
+    }
+
+    /// Whether the journal's block log has the body of each of these blocks.
+    fn holds_all(&self, blocks: &[CertifiedBlock]) -> bool {
+        match self {
+            Self::Journal(journal, _) => blocks.iter().all(|certified| journal.holds(certified.block.id())),
+            Self::Follower => false,
         }
     }
 }
@@ -302,7 +310,10 @@ impl ConsensusLoop {
                 self.timers.set(timer, after);
                 Ok(())
             }
-            Action::Commit(blocks) => self.execute(Task::Commit(blocks)),
+            Action::Commit(blocks) => {
+                let backed = self.store.holds_all(&blocks);
+                self.execute(Task::Commit { blocks, backed })
+            }
             Action::EndEpoch(end) => self.execute(Task::EndEpoch(end, None)),
             Action::Formed(formed) => {
                 self.remember(&formed);

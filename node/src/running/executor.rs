@@ -70,7 +70,8 @@ impl Executor {
             let done = match task {
                 Task::Build(slot) => self.build(slot),
                 Task::Check { block, lag_exponent } => self.check(&block, lag_exponent),
-                Task::Commit(blocks) => self.commit(&blocks, State::commit_backed),
+                Task::Commit { blocks, backed: true } => self.commit(&blocks, State::commit_backed),
+                Task::Commit { blocks, backed: false } => self.commit(&blocks, State::commit_buffered),
                 Task::Apply(blocks, reply) => {
                     let outcome = self.commit(&blocks, State::commit);
                     // The asker may have been stopped; then nobody needs the answer.
@@ -293,8 +294,9 @@ impl Executor {
         Ok(verified.into_iter().flatten().collect())
     }
 
-    /// Writes final blocks with `write`, and tells everyone. A block of our own making is in the journal's
-    /// block log until the state is synced, so its commit need not wait for the disk; fetched ones are not.
+    /// Writes final blocks with `write`, and tells everyone. A block that was voted for here is in the journal's
+    /// block log until the state is synced, so its commit need not wait for the disk, nor its body go through the state's
+    /// own log; fetched ones are not.
     fn commit(
         &self,
         blocks: &[CertifiedBlock],

@@ -10,7 +10,7 @@ use cairn_p2p::P2pConfig;
 use cairn_state::{RocksStorage, State};
 use cairn_types::safety::SafetyRecord;
 use cairn_types::shortcut;
-use cairn_types::{BlockCert, ChainId, Epoch, Genesis, TimeoutCert, View, decode};
+use cairn_types::{Block, BlockCert, ChainId, Epoch, Genesis, TimeoutCert, View, decode};
 
 use super::epoch::{CannotBegin, EpochInForce};
 use super::keys::{Signer, ValidatorKeys};
@@ -53,7 +53,7 @@ pub(crate) fn open(home: &Home, config: &Config, disaster: &Arc<Disaster>) -> an
     let chain = genesis.chain();
     let keys = ValidatorKeys::load(&config.keys, home.sign(), Arc::clone(disaster))?;
     let cache_bytes = usize::try_from(config.state.cache_mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
-    let storage = RocksStorage::open_with(home.data(), cache_bytes, disaster.loses_unsynced())?;
+    let storage = RocksStorage::open_with(home.data(), cache_bytes, disaster.unsynced_state())?;
     let state = State::open(Arc::new(storage), &genesis)
         .with_context(|| format!("the state in {} cannot be opened", home.data().display()));
     let state = Arc::new(state?);
@@ -65,6 +65,9 @@ pub(crate) fn open(home: &Home, config: &Config, disaster: &Arc<Disaster>) -> an
         Some(signer) => Some(open_journal(&keys, signer, chain)?),
         None => None,
     };
+    if let Some((_, recovered)) = &opened {
+        mend(&state, &recovered.blocks)?;
+    }
     let (journal, mut recovered) = match opened {
         Some((journal, recovered)) if recovered.record.epoch <= epoch.number() => (Some(journal), recovered),
         Some((_, recovered)) => {
@@ -160,6 +163,15 @@ pub(crate) fn check_no_later_signature(
             return Err(anyhow!(KEY_RUNS_ELSEWHERE)).exit_with(Exit::SigningRefused);
         }
         height = at.previous();
+    }
+    Ok(())
+}
+
+/// Brings back the bodies that a power cut took from the state; the journal has them until the state is synced.
+fn mend(state: &State, logged: &[Arc<Block>]) -> anyhow::Result<()> {
+    let mended = state.mend_bodies(logged)?;
+    if mended > 0 {
+        tracing::warn!(blocks = mended, "brought back what a power cut took: bodies of final blocks, from the safety journal");
     }
     Ok(())
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::bail;
 use cairn_journal::{DiskFiles, Files, JournalFault};
+use cairn_state::Unsynced;
 use cairn_testnet::Rehearsal;
-use cairn_testnet::rehearsal::Point;
+use cairn_testnet::rehearsal::{Loss, Point};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::config::Config;
@@ -44,9 +45,18 @@ impl Disaster {
         Ok(Arc::new(Self { rehearsal, passed: AtomicU64::new(0) }))
     }
 
-    /// Whether what was not synced is to be lost.
+    /// Whether whatever was not synced is to be lost.
     pub(crate) fn loses_unsynced(&self) -> bool {
-        self.rehearsal.lose_unsynced
+        self.rehearsal.loss == Loss::Unsynced
+    }
+
+    /// What becomes of what the state has not synced.
+    pub(crate) fn unsynced_state(&self) -> Unsynced {
+        match self.rehearsal.loss {
+            Loss::Nothing => Unsynced::Stays,
+            Loss::Unsynced => Unsynced::Goes,
+            Loss::Bodies => Unsynced::BodiesGo,
+        }
     }
 
     /// Dies, without any clean-up, when this is the pass to die at.

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 
 fn losing() -> Arc<Disaster> {
-    let rehearsal = Rehearsal { lose_unsynced: true, die_at: None };
+    let rehearsal = Rehearsal { loss: Loss::Unsynced, die_at: None };
     Arc::new(Disaster { rehearsal, passed: AtomicU64::new(0) })
 }
 
@@ -29,7 +29,7 @@ fn a_node_that_others_reach_rehearses_nothing() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("config.toml"), "").unwrap();
     let mut config = Config::load(home.path(), &[]).unwrap().config;
-    let rehearsal = Some(Rehearsal { lose_unsynced: true, die_at: None });
+    let rehearsal = Some(Rehearsal { loss: Loss::Unsynced, die_at: None });
     assert!(Disaster::new(rehearsal, &config).unwrap().loses_unsynced());
     config.p2p.mesh_listen = "0.0.0.0:26655".parse().unwrap();
     let fault = Disaster::new(rehearsal, &config).unwrap_err().to_string();

@@ -25,8 +25,8 @@ pub(crate) enum Task {
     Build(Slot),
     /// Execute a block on its parent and compare its roots.
     Check { block: Arc<Block>, lag_exponent: u32 },
-    /// Make these blocks final.
-    Commit(Vec<CertifiedBlock>),
+    /// Make these blocks final. `backed`: the journal's block log holds all of them until the state is synced.
+    Commit { blocks: Vec<CertifiedBlock>, backed: bool },
     /// The same for blocks fetched in a range, with an answer.
     Apply(Vec<CertifiedBlock>, Applied),
     /// Make these blocks final, the epoch's last one included, and begin the next epoch.

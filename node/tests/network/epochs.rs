@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cairn_client::{BlockRef, When};
 use cairn_crypto::{KeyPair, Keystore};
-use cairn_testnet::rehearsal::Point;
+use cairn_testnet::rehearsal::{Loss, Point};
 use cairn_testnet::{LocalNetwork, Rehearsal, process};
 use cairn_types::evidence::Pair;
 use cairn_types::signing::{Tag, block_preimage};
@@ -300,7 +300,7 @@ async fn power_lost_by_all_where_an_epoch_ends_leads_into_the_next_one() {
     let anchored = cluster.anchor(0).await;
     cluster.network.stop_all().unwrap();
     for node in 0..4u16 {
-        let rehearsal = Rehearsal { lose_unsynced: true, die_at: Some((Point::EpochSynced, 1)) };
+        let rehearsal = Rehearsal { loss: Loss::Unsynced, die_at: Some((Point::EpochSynced, 1)) };
         cluster.network.start_rehearsing(node, Some(rehearsal)).unwrap();
     }
     cluster.network.wait_ready(0..4, Duration::from_secs(30)).await.unwrap();
