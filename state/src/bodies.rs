@@ -131,6 +131,18 @@ impl Bodies {
         Ok(())
     }
 
+    /// The number of a file that is missing: every number between the lowest and the highest is that of a file.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        let files = self.files.lock();
+        let (lowest, highest) = (files.firsts.first_key_value()?.0, files.firsts.last_key_value()?.0);
+        (*lowest..*highest).find(|number| !files.firsts.contains_key(number))
+    }
+
+    /// Whether the file of this place is here.
+    pub(crate) fn has(&self, place: &Place) -> bool {
+        self.files.lock().firsts.contains_key(&place.file)
+    }
+
     /// Number and first height of every file, by number.
     pub(crate) fn files(&self) -> Vec<(u64, u64)> {
         self.files.lock().firsts.iter().map(|(number, first)| (*number, *first)).collect()

@@ -21,8 +21,10 @@ fn bodies_of_any_length_come_back_from_where_they_were_put() {
         let folder = folder();
         let bodies = Bodies::open(folder.path().join("bodies"), direct).unwrap();
         let lengths = [0, 1, 4_095, 4_096, 4_097, 40_000, 1 << 20];
-        let places: Vec<_> =
-            (1..).zip(lengths).map(|(height, bytes)| bodies.append(height, &body(height, bytes)).unwrap()).collect();
+        let places: Vec<_> = (1..)
+            .zip(lengths)
+            .map(|(height, bytes)| bodies.append(height, &body(height, bytes)).unwrap())
+            .collect();
         bodies.sync().unwrap();
         let again = Bodies::open(folder.path().join("bodies"), direct).unwrap();
         for ((height, bytes), place) in (1..).zip(lengths).zip(&places) {

@@ -33,9 +33,19 @@ impl State {
         Ok(batch.len())
     }
 
+    /// Looks for what is missing from storage as a whole; after [`State::mend_bodies`], if anything is to be mended.
+    ///
+    /// # Errors
+    /// Names what is missing.
+    pub fn check_storage(&self) -> Result<(), StateError> {
+        Ok(self.store.check()?)
+    }
+
     fn is_without_body(&self, block: &Block) -> Result<bool, StateError> {
         let height = block.header().height;
-        if height < self.kept().blocks_from || self.header(height)?.map(|header| header.id()) != Some(block.id()) {
+        if height < self.kept().blocks_from
+            || self.header(height)?.map(|header| header.id()) != Some(block.id())
+        {
             return Ok(false);
         }
         match self.store.get(Table::Bodies, &number(height.get())) {

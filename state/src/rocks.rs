@@ -48,6 +48,9 @@ const SCATTERED_FILES: i32 = 8;
 const FILED_BYTES_MIN: usize = 32 << 10;
 /// Their folder, beside the tables.
 const BODIES_FOLDER: &str = "bodies";
+/// Newest bodies among which one in a file is looked for at the start, to see whether the file is there. Those of an idle chain are
+/// in their rows.
+const ROWS_CHECKED: usize = 100_000;
 /// A file that is made and removed to see whether direct writes are taken.
 const DIRECT_PROBE: &str = "direct.probe";
 /// Index keys begin with a 32-byte digest; bloom filters work on it.
@@ -436,7 +439,9 @@ impl Storage for RocksStorage {
             let Some(Some(family)) = families.get(table.index()) else { continue };
             let height = body_height(table, key);
             match (value, height) {
-                (Some(body), Some(height)) if durability == Durability::Backed && body.len() >= FILED_BYTES_MIN => {
+                (Some(body), Some(height))
+                    if durability == Durability::Backed && body.len() >= FILED_BYTES_MIN =>
+                {
                     let place = self.bodies.append(height, body);
                     let place = place.map_err(|error| io_fault(&error, "write a block's body"))?;
                     writes.put_cf(family, key, place.row());
@@ -469,6 +474,30 @@ impl Storage for RocksStorage {
         self.bodies.forget_below(gone).map_err(|error| io_fault(&error, "remove a file of bodies"))
     }
 
+    /// Whether the files of bodies are all here: a copy of the folder may have been made without those below it.
+    fn check(&self) -> Result<(), StorageError> {
+        let missing = |what: String| StorageError::Damaged {
+            doing: "look for the files of bodies",
+            why: format!("{what} is missing from {}", self.path.join(BODIES_FOLDER).display()),
+        };
+        if let Some(number) = self.bodies.gap() {
+            return Err(missing(format!("file {number}")));
+        }
+        let rows = self.db.iterator_cf(self.family(Table::Bodies)?, IteratorMode::End);
+        for row in rows.take(ROWS_CHECKED) {
+            let (_, row) = row.map_err(|error| fault(&error, "scan", &self.path))?;
+            // A row that is damaged is told when it is read.
+            if let Ok(Some(place)) = Place::of_row(&row) {
+                return if self.bodies.has(&place) {
+                    Ok(())
+                } else {
+                    Err(missing(format!("the file of {place}")))
+                };
+            }
+        }
+        Ok(())
+    }
+
     fn frozen(&self) -> Box<dyn ReadStorage + '_> {
         Box::new(Frozen { storage: self, snapshot: (!self.beside).then(|| self.db.snapshot()) })
     }
@@ -476,7 +505,8 @@ impl Storage for RocksStorage {
 
 /// The files of bodies beside the tables.
 fn open_bodies(path: &Path, direct: bool) -> Result<Bodies, StorageError> {
-    Bodies::open(path.join(BODIES_FOLDER), direct).map_err(|error| io_fault(&error, "list the files of bodies"))
+    Bodies::open(path.join(BODIES_FOLDER), direct)
+        .map_err(|error| io_fault(&error, "list the files of bodies"))
 }
 
 /// The height of a block's body by its key.

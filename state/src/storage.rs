@@ -230,6 +230,15 @@ pub trait Storage: ReadStorage + 'static {
     /// When the device fails. What is on disk is then unknown until it is opened again.
     fn sync(&self) -> Result<(), StorageError>;
 
+    /// Looks for what is missing as a whole, without reading everything. What a power cut took and others bring back is to be here
+    /// again.
+    ///
+    /// # Errors
+    /// Names what is missing.
+    fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// All tables as they are now, whatever is written afterwards. Holds no writer up; what is overwritten or deleted
     /// meanwhile keeps its room until this is dropped.
     fn frozen(&self) -> Box<dyn ReadStorage + '_>;

@@ -5,7 +5,9 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use cairn_state::{BLOCK_CACHE_MIB, Durability, RocksStorage, State, StateError, Storage, StorageError, Table, Unsynced};
+use cairn_state::{
+    BLOCK_CACHE_MIB, Durability, RocksStorage, State, StateError, Storage, StorageError, Table, Unsynced,
+};
 use cairn_types::*;
 use support::*;
 
@@ -98,7 +100,11 @@ fn a_body_that_a_power_cut_took_is_told_and_brought_back() {
         lost = grow_backed(&state, 2, large);
         let time_ms = START_MS + 3_000;
         open = state.build(slot_on(&state.tip().header, 0), time_ms, vec![large(3, time_ms)]).unwrap().block;
-        assert_eq!(state.block(Height::new(2)).unwrap().as_ref(), Some(lost.as_ref()), "the process still has it");
+        assert_eq!(
+            state.block(Height::new(2)).unwrap().as_ref(),
+            Some(lost.as_ref()),
+            "the process still has it"
+        );
     }
     for round in 0..2 {
         let state = state(folder.path(), Unsynced::Stays);
@@ -177,6 +183,33 @@ fn files_of_deleted_bodies_go_once_that_is_on_disk() {
     drop(store);
     drop(storage(folder.path(), Unsynced::Stays));
     assert_eq!(files(folder.path()), [], "nothing is named any more");
+}
+
+#[test]
+fn a_missing_file_of_bodies_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 1..=4 {
+        grow_backed(&state(folder.path(), Unsynced::Stays), n, large);
+    }
+    // Blocks whose bodies are in their rows do not hide it.
+    grow_backed(&state(folder.path(), Unsynced::Stays), 5, |n, time_ms| anchor(n, n, time_ms));
+    let check = || state(folder.path(), Unsynced::Stays).check_storage();
+    assert_eq!(check(), Ok(()));
+    let bodies = folder.path().join("bodies");
+    for (number, said) in [(2, "file 2 is missing"), (4, "of file 4 is missing")] {
+        let entries = std::fs::read_dir(&bodies).unwrap().map(|entry| entry.unwrap().path());
+        let file = entries
+            .into_iter()
+            .find(|path| path.to_string_lossy().contains(&format!("{number:08}-")))
+            .unwrap();
+        let content = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let error = check().unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        std::fs::write(&file, content).unwrap();
+    }
+    std::fs::remove_dir_all(&bodies).unwrap();
+    assert!(check().unwrap_err().to_string().contains("of file 4 is missing"));
 }
 
 #[test]

@@ -8,8 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use cairn_client::{ClientFault, Sender};
 use cairn_crypto::KeyPair;
 use cairn_receipt::{AnchorReceipt, ReceiptVerifier, Trusted};
+use cairn_types::transaction::Proofs;
 use cairn_types::validator::SetFault;
-use cairn_types::{Address, ChainId, Genesis, Hash, Proof, Scheme, SignedTransaction, TreeKind, encode};
+use cairn_types::{
+    Address, ChainId, Genesis, Hash, Payload, Proof, Scheme, SignedTransaction, TreeKind, encode,
+};
 use serde_json::Value;
 
 use crate::api::{CallFault, NodeApi};
@@ -100,8 +103,21 @@ impl Anchorer {
     /// # Errors
     /// When the operating system gives no randomness.
     pub fn transaction(&self) -> Result<SignedTransaction, ClientFault> {
+        self.transaction_of(1, 0)
+    }
+
+    /// The same with several proofs, each with so many bytes of metadata.
+    ///
+    /// # Errors
+    /// As [`Self::transaction`].
+    pub fn transaction_of(
+        &self,
+        proofs: usize,
+        metadata_bytes: usize,
+    ) -> Result<SignedTransaction, ClientFault> {
         let expires_ms = clock::unix_ms().saturating_add(LIFE_MS);
-        self.sender.sign_proof(self.chain, expires_ms, random_proof(0))
+        let proofs = Proofs((0..proofs).map(|_| random_proof(metadata_bytes)).collect());
+        self.sender.sign(self.chain, expires_ms, Payload::Proofs(proofs))
     }
 
     /// Anchors a new proof through a node and keeps its receipt. The node's answer.

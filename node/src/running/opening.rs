@@ -68,6 +68,7 @@ pub(crate) fn open(home: &Home, config: &Config, disaster: &Arc<Disaster>) -> an
     if let Some((_, recovered)) = &opened {
         mend(&state, &recovered.blocks)?;
     }
+    state.check_storage()?;
     let (journal, mut recovered) = match opened {
         Some((journal, recovered)) if recovered.record.epoch <= epoch.number() => (Some(journal), recovered),
         Some((_, recovered)) => {
@@ -171,7 +172,10 @@ pub(crate) fn check_no_later_signature(
 fn mend(state: &State, logged: &[Arc<Block>]) -> anyhow::Result<()> {
     let mended = state.mend_bodies(logged)?;
     if mended > 0 {
-        tracing::warn!(blocks = mended, "brought back what a power cut took: bodies of final blocks, from the safety journal");
+        tracing::warn!(
+            blocks = mended,
+            "brought back what a power cut took: bodies of final blocks, from the safety journal"
+        );
     }
     Ok(())
 }

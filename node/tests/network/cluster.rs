@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cairn_testnet::anchoring::Anchorer;
+use cairn_testnet::anchoring::{Anchorer, Wait, request};
 use cairn_testnet::create::Options;
 use cairn_testnet::invariants::{self, Checked};
 use cairn_testnet::network::READY_PATIENCE;
@@ -21,6 +21,9 @@ pub(crate) fn binary() -> &'static Path {
 pub(crate) fn params() -> Params {
     Params { timeout_base_ms: 500, timeout_cap_ms: 4_000, drift_ms: 400, ..Params::default() }
 }
+
+/// The code of JSON-RPC for a request that can never be taken.
+const INVALID_PARAMS: i64 = -32_602;
 
 /// A running network and one sender on it. Dropping it ends every process.
 pub(crate) struct Cluster {
@@ -129,6 +132,14 @@ impl Cluster {
     pub(crate) async fn try_anchor(&mut self, node: u16, patience: Duration) -> Result<Value, CallFault> {
         let api = self.api(node);
         self.anchorer.anchor_within(&api, patience).await
+    }
+
+    /// Submits a transaction that is as good as 40 kB: the block that holds it has its body in a file of the state's own. Whether
+    /// the node is there to take it is another matter.
+    pub(crate) async fn submit_large(&self, node: u16) {
+        let signed = self.anchorer.transaction_of(40, 1_024).unwrap();
+        let answer = self.api(node).post(request(&signed, Wait::Accepted)).await;
+        assert!(!matches!(answer, Err(CallFault::Refused { code: INVALID_PARAMS, .. })), "{answer:?}");
     }
 
     pub(crate) async fn height(&self, node: u16) -> u64 {
