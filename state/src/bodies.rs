@@ -80,6 +80,8 @@ pub(crate) struct Bodies {
     holds_back: bool,
     writer: Mutex<Writer>,
     files: Mutex<Files>,
+    /// Held by whoever syncs; whether a sync has failed.
+    syncing: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -114,7 +116,8 @@ impl Bodies {
     /// The files in `folder`, which need not exist yet.
     pub(crate) fn open(folder: PathBuf, direct: bool) -> io::Result<Self> {
         let files = Files { firsts: list(&folder)?, ..Files::default() };
-        Ok(Self { folder, direct, holds_back: false, writer: Mutex::default(), files: Mutex::new(files) })
+        let (writer, files, syncing) = (Mutex::default(), Mutex::new(files), Mutex::default());
+        Ok(Self { folder, direct, holds_back: false, writer, files, syncing })
     }
 
     /// The same, rehearsing a power cut at the end of the process or not.
@@ -123,12 +126,12 @@ impl Bodies {
     }
 
     /// Puts on disk what an earlier process may have written and not synced: it is in the newest files, since callers have
-    /// all of it elsewhere and no room for more.
+    /// all of it elsewhere and no room for more. With it what was removed since: a number may be given again.
     pub(crate) fn settle(&self) -> io::Result<()> {
         for (number, first) in self.files().into_iter().rev().take(UNSYNCED_FILES_MAX) {
             File::open(self.path(number, first))?.sync_data()?;
         }
-        Ok(())
+        if self.folder.exists() { File::open(&self.folder)?.sync_all() } else { Ok(()) }
     }
 
     /// The number of a file that is missing: every number between the lowest and the highest is that of a file.
@@ -227,8 +230,22 @@ impl Bodies {
         Ok(file)
     }
 
-    /// Puts every body that was written before this call on disk. Holds no writer up.
+    /// Puts every body that was written before this call on disk. Holds no [`Bodies::append`] up.
+    ///
+    /// # Errors
+    /// When the device fails, and always after that: what a failed sync leaves on disk is unknown, and another may say otherwise.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        // Whoever comes meanwhile waits: what is being synced is not on disk yet.
+        let mut failed = self.syncing.lock();
+        if *failed {
+            return Err(io::Error::other("an earlier sync failed"));
+        }
+        let done = self.sync_files();
+        *failed = done.is_err();
+        done
+    }
+
+    fn sync_files(&self) -> io::Result<()> {
         let (unsynced, created, held) = {
             let mut files = self.files.lock();
             (std::mem::take(&mut files.unsynced), std::mem::take(&mut files.created), files.held.clone())

@@ -118,6 +118,19 @@ fn what_a_power_cut_took_the_blocks_of_is_removed() {
 }
 
 #[test]
+fn after_a_failed_sync_none_succeeds() {
+    let folder = folder();
+    let bodies = bodies(&folder);
+    bodies.append(1, b"body").unwrap();
+    // The folder can no longer be synced by its name.
+    let (there, away) = (folder.path().join("bodies"), folder.path().join("away"));
+    std::fs::rename(&there, &away).unwrap();
+    bodies.sync().unwrap_err();
+    std::fs::rename(&away, &there).unwrap();
+    assert!(bodies.sync().unwrap_err().to_string().contains("an earlier sync failed"));
+}
+
+#[test]
 fn a_reader_beside_the_writer_finds_what_was_written_since() {
     let folder = folder();
     let (writer, reader) = (bodies(&folder), bodies(&folder));

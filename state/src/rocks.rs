@@ -176,13 +176,19 @@ impl RocksStorage {
         body.map(Some).map_err(|error| damaged(format!("{place} in {}: {error}", self.path.display())))
     }
 
-    /// Removes the files of bodies whose blocks a power cut took away: their rows, and with them their places.
+    /// Removes the files of bodies that no row names: of blocks that a power cut took away with their rows, and of deleted ones that
+    /// it brought back.
     fn remove_unnamed_bodies(&self) -> Result<(), StorageError> {
         let family = self.family(Table::Bodies)?;
-        let last = self.db.iterator_cf(family, IteratorMode::End).next().transpose();
-        let last = last.map_err(|error| fault(&error, "scan", &self.path))?;
-        let last = last.and_then(|(key, _)| body_height(Table::Bodies, &key));
-        self.bodies.forget_above(last).map_err(|error| io_fault(&error, "remove a file of bodies"))
+        let height = |mode| -> Result<Option<u64>, StorageError> {
+            let row = self.db.iterator_cf(family, mode).next().transpose();
+            let row = row.map_err(|error| fault(&error, "scan", &self.path))?;
+            Ok(row.and_then(|(key, _)| body_height(Table::Bodies, &key)))
+        };
+        let (lowest, highest) = (height(IteratorMode::Start)?, height(IteratorMode::End)?);
+        let below = self.bodies.forget_below(lowest.unwrap_or_default());
+        let removed = below.and_then(|()| self.bodies.forget_above(highest));
+        removed.map_err(|error| io_fault(&error, "remove a file of bodies"))
     }
 
     /// Before the rows that name them: once those are on disk, the caller lets its copies go.
