@@ -13,8 +13,10 @@ use crate::transaction::TreeKind;
 
 /// Below this many leaves a tree is hashed on the calling thread.
 const PARALLEL_LEAVES_MIN: usize = 4_096;
-/// Nodes that one core hashes before it looks for more: some 20 microseconds of work.
-const PIECE_NODES: usize = 1_024;
+/// Nodes that are hashed at a time: as many as there are lanes, and few enough to be handed on in registers and the nearest cache.
+const PIECE_NODES: usize = 16;
+/// Pieces that one core hashes before it looks for more: some 20 microseconds of work.
+const PIECES_MIN: usize = 64;
 
 /// Why a path was refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -257,14 +259,33 @@ pub fn salted_row(salt: &[u8; 16], item: &Hash) -> [u8; 48] {
 /// The leaf hashes of batch items, each a [`salted_row`] of 48 bytes, or the 32 bytes of an item without a salt.
 pub fn batch_leaves<const N: usize>(kind: TreeKind, rows: &[[u8; N]]) -> Vec<Hash> {
     let hash = TreeHash::of_batch(kind);
-    let mut leaves = vec![Hash::default(); rows.len()];
-    if rows.len() >= PARALLEL_LEAVES_MIN {
-        let pieces = leaves.par_chunks_mut(PIECE_NODES).zip(rows.par_chunks(PIECE_NODES));
-        pieces.for_each(|(leaves, rows)| hash.leaves(rows, leaves));
+    hashed::<1, _>(rows, |rows, leaves| hash.leaves(rows, leaves))
+}
+
+/// What `fill` makes of each `PER` of `from`, and of what is left in the end. Each hash is written once: room for a million, filled
+/// with zeros first, is another 32 MB that pass through memory.
+fn hashed<const PER: usize, T: Sync>(from: &[T], fill: impl Fn(&[T], &mut [Hash]) + Sync) -> Vec<Hash> {
+    let piece_of = |part: &[T]| {
+        let mut piece = [Hash::default(); PIECE_NODES];
+        fill(part, &mut piece);
+        piece
+    };
+    let taken = PER.saturating_mul(PIECE_NODES);
+    // Room for what is left in the end, too.
+    let mut pieces = Vec::with_capacity(from.len().div_ceil(taken));
+    if from.len() >= PARALLEL_LEAVES_MIN {
+        from.par_chunks_exact(taken).with_min_len(PIECES_MIN).map(piece_of).collect_into_vec(&mut pieces);
     } else {
-        hash.leaves(rows, &mut leaves);
+        pieces.extend(from.chunks_exact(taken).map(piece_of));
     }
-    leaves
+    let rest = from.chunks_exact(taken).remainder();
+    let mut hashes = pieces.into_flattened();
+    let mut last = [Hash::default(); PIECE_NODES];
+    if let Some(last) = last.get_mut(..rest.len().div_ceil(PER)) {
+        fill(rest, last);
+        hashes.extend_from_slice(last);
+    }
+    hashes
 }
 
 /// Binds the leaf count to the top of a batch tree: the root that is anchored.
@@ -342,14 +363,7 @@ impl BatchTree {
 
 /// The level above: the nodes over its pairs, and a lone last node as it is.
 pub fn level_above(hash: TreeHash, below: &[Hash]) -> Vec<Hash> {
-    let mut above = vec![Hash::default(); below.len().div_ceil(2)];
-    if below.len() >= PARALLEL_LEAVES_MIN {
-        let pieces = above.par_chunks_mut(PIECE_NODES).zip(below.par_chunks(2 * PIECE_NODES));
-        pieces.for_each(|(above, below)| hash.nodes(below, above));
-    } else {
-        hash.nodes(below, &mut above);
-    }
-    above
+    hashed::<2, _>(below, |below, above| hash.nodes(below, above))
 }
 
 /// Checks that `item` is leaf `index` of the batch with this root and leaf count.

@@ -114,6 +114,21 @@ fn batch_trees_match_the_definition_for_both_kinds() {
 }
 
 #[test]
+fn large_batches_hash_as_small_ones_do() {
+    for kind in [TreeKind::CairnB3V1, TreeKind::Rfc9162Sha256] {
+        for n in [4_095, 4_096, 4_097, 4_111, 8_191, 8_193] {
+            let item = |i: u64| Hash(*blake3::hash(&i.to_le_bytes()).as_bytes());
+            let rows: Vec<_> = (0..n).map(|i| salted_row(&[i as u8; 16], &item(i))).collect();
+            let alone: Vec<_> = (0..n).map(|i| batch_leaf(kind, &[i as u8; 16], &item(i))).collect();
+            assert_eq!(batch_leaves(kind, &rows), alone, "{n}");
+            let top = reference_root(TreeHash::of_batch(kind), &alone);
+            let tree = BatchTree::new(kind, alone).unwrap();
+            assert_eq!(tree.root(), bind_leaf_count(kind, n, &top), "{n}");
+        }
+    }
+}
+
+#[test]
 fn the_sha256_tree_is_the_one_of_rfc_6962() {
     // Vectors of RFC 6962's reference implementation (certificate-transparency, merkle_tree_test):
     // the empty root, and the root over the single leaf "".
