@@ -61,6 +61,11 @@ impl Place {
         row
     }
 
+    /// Whether it is the first of its file.
+    pub(crate) const fn begins_file(&self) -> bool {
+        self.at == 0
+    }
+
     /// The place that a row names; `None` for a row that is a body itself.
     ///
     /// # Errors

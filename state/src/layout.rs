@@ -21,6 +21,10 @@ pub(crate) const META_TIP: &[u8] = b"tip";
 /// Meta: the newest commit certificate, when it names a block above the tip.
 pub(crate) const META_CERTIFICATE: &[u8] = b"certificate";
 
+/// Meta: the first height in the newest file of bodies, as in its key; absent while there is none.
+#[cfg(feature = "rocksdb")]
+pub(crate) const META_BODIES: &[u8] = b"bodies";
+
 /// Meta: [`crate::Kept`]; absent while everything is.
 pub(crate) const META_KEPT: &[u8] = b"kept";
 

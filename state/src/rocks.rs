@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::batch::Batch;
 use crate::bodies::{Bodies, Place};
+use crate::layout::META_BODIES;
 use crate::storage::{
     Durability, Order, ReadStorage, Scan, Storage, StorageError, Table, Visitor, prefix_end,
 };
@@ -48,9 +49,6 @@ const SCATTERED_FILES: i32 = 8;
 const FILED_BYTES_MIN: usize = 32 << 10;
 /// Their folder, beside the tables.
 const BODIES_FOLDER: &str = "bodies";
-/// Newest bodies among which one in a file is looked for at the start, to see whether the file is there. Those of an idle chain are
-/// in their rows.
-const ROWS_CHECKED: usize = 100_000;
 /// A file that is made and removed to see whether direct writes are taken.
 const DIRECT_PROBE: &str = "direct.probe";
 /// Index keys begin with a 32-byte digest; bloom filters work on it.
@@ -451,6 +449,9 @@ impl Storage for RocksStorage {
                     let place = self.bodies.append(height, body);
                     let place = place.map_err(|error| io_fault(&error, "write a block's body"))?;
                     writes.put_cf(family, key, place.row());
+                    if place.begins_file() {
+                        writes.put_cf(self.family(Table::Meta)?, META_BODIES, key);
+                    }
                 }
                 (Some(value), _) => writes.put_cf(family, key, value),
                 (None, height) => {
@@ -489,19 +490,14 @@ impl Storage for RocksStorage {
         if let Some(number) = self.bodies.gap() {
             return Err(missing(format!("file {number}")));
         }
-        let rows = self.db.iterator_cf(self.family(Table::Bodies)?, IteratorMode::End);
-        for row in rows.take(ROWS_CHECKED) {
-            let (_, row) = row.map_err(|error| fault(&error, "scan", &self.path))?;
+        // A body that went with its file and was brought back is in its row.
+        let Some(height) = self.row(Table::Meta, META_BODIES)? else { return Ok(()) };
+        let first = self.row(Table::Bodies, &height)?;
+        match first.as_deref().map(Place::of_row) {
+            Some(Ok(Some(place))) if !self.bodies.has(&place) => Err(missing(format!("the file of {place}"))),
             // A row that is damaged is told when it is read.
-            if let Ok(Some(place)) = Place::of_row(&row) {
-                return if self.bodies.has(&place) {
-                    Ok(())
-                } else {
-                    Err(missing(format!("the file of {place}")))
-                };
-            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn frozen(&self) -> Box<dyn ReadStorage + '_> {

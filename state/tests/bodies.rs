@@ -124,6 +124,21 @@ fn a_body_that_a_power_cut_took_is_told_and_brought_back() {
 }
 
 #[test]
+fn a_file_that_a_power_cut_took_whole_is_missed_until_its_bodies_are_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let lost = grow_backed(&state(folder.path(), Unsynced::BodiesGo), 1, large);
+    std::fs::remove_dir_all(folder.path().join("bodies")).unwrap();
+    let state = state(folder.path(), Unsynced::Stays);
+    assert!(state.check_storage().unwrap_err().to_string().contains("file 1 is missing"));
+    assert_eq!(state.mend_bodies(std::slice::from_ref(&lost)).unwrap(), 1);
+    assert_eq!(state.check_storage(), Ok(()));
+    let next = grow_backed(&state, 2, large);
+    for block in [&lost, &next] {
+        assert_eq!(state.block(block.header().height).unwrap().as_ref(), Some(block.as_ref()));
+    }
+}
+
+#[test]
 fn a_synced_write_syncs_the_bodies_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let blocks = {
