@@ -71,15 +71,16 @@ async fn a_home_of_another_state_schema_is_refused_in_a_sentence_and_left_as_it_
     let home = cluster.network.layout().node(3).home;
     let data = home.join("data");
     // What builds of the first schema wrote under this name; a later build's is refused no less.
-    for schema in [1u32, 4] {
+    for schema in [1u32, 5] {
         set_schema(&data, schema);
         let output = start(&home);
         assert_eq!(output.status.code(), Some(78), "{}", said(&output));
-        let expected = format!("the data folder has schema version {schema}, this build reads version 3");
+        let expected = format!("the data folder has schema version {schema}, this build reads version 4");
         let text = said(&output);
         assert!(text.contains(&expected) && text.contains("fetch the chain anew"), "{text}");
         assert!(text.contains(&data.display().to_string()) && !text.contains("panicked"), "{text}");
     }
+    // The one before is taken as it is.
     set_schema(&data, 3);
     cluster.start_node(3).await;
     cluster.network.stop_node(3).unwrap();
